@@ -1,0 +1,197 @@
+"""CIFAR-10 as tensors: the bundled subset, the full set, a fixed validation split, and batches.
+
+Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images". Where the files come from: `data/README.md`;
+how to get the full set: `python -m resnet_lib data` (`resnet_lib.download`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# Of the 50,000 training images on the 0–1 scale, by channel: red, green, blue. Notebook 04 computes them.
+MEAN = (0.49139968, 0.48215841, 0.44653091)
+STD = (0.24703223, 0.24348513, 0.26158784)
+
+SPLITS = ("train", "train_part", "validation", "test")
+SIZES = ("auto", "full", "bundled")
+DATA_DIR = Path(__file__).resolve().parent.parent / "data"
+FULL_FILE = "cifar10.safetensors"
+BUNDLED_FILE = "cifar10_bundled_{split}.webp"
+BUNDLED_COLUMNS = 50  # images side by side in a bundled sheet
+
+
+class DataError(RuntimeError):
+    """The data is missing, damaged or not what it should be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Cifar10:
+    """Images and their labels.
+
+    images: (N, 32, 32, 3) uint8, red, green, blue; labels: (N,) int64, indices into `classes`;
+    split: which part this is; size: "full" or "bundled".
+    """
+
+    images: Tensor
+    labels: Tensor
+    split: str
+    size: str
+    classes: tuple[str, ...] = CLASSES
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | Tensor) -> "Cifar10":
+        """The same for some of the images: a slice, or a tensor of positions or of booleans."""
+        if isinstance(index, int):
+            raise TypeError("An int is no subset. For one image: data.images[i] and data.labels[i].")
+        return Cifar10(self.images[index], self.labels[index], self.split, self.size, self.classes)
+
+    def __repr__(self) -> str:
+        return f"Cifar10({self.size} {self.split}: {len(self):,} images)"
+
+
+def load_cifar10(split: str, size: str = "auto", root: str | Path | None = None) -> Cifar10:
+    """Load a split of CIFAR-10.
+
+    split: "train" (50,000 images, 5,000 bundled), "test" (10,000; 1,000 bundled), or, to choose settings without
+        looking at the test set, "train_part" and "validation": nine tenths and one tenth of "train", by class.
+    size: "full", "bundled" (the first 500 training and 100 test images of each class), or "auto": full if it is there.
+    root: the folder with the files; the course's `data/` by default.
+
+    Raises ValueError on an unknown split or size, DataError if the files are missing or damaged.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: expected one of {', '.join(map(repr, SPLITS))}.")
+    if size not in SIZES:
+        raise ValueError(f"size={size!r}: expected one of {', '.join(map(repr, SIZES))}.")
+    root = Path(root) if root is not None else DATA_DIR
+    if size == "auto":
+        size = "full" if (root / FULL_FILE).exists() else "bundled"
+    official_split = "test" if split == "test" else "train"
+    read = _read_full if size == "full" else _read_bundled
+    images, labels = read(root, official_split)
+    data = Cifar10(images, labels, split, size)
+    if split in ("train_part", "validation"):
+        return data[is_validation(labels) == (split == "validation")]
+    return data
+
+
+def is_validation(labels: Tensor) -> Tensor:
+    """(N,) bool: every tenth image of each class, in official order.
+
+    No random numbers, so the split is the same everywhere, and the bundled split is part of the full one.
+    """
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        chosen[(labels == label).nonzero()[9::10]] = True
+    return chosen
+
+
+def _read_full(root: Path, split: str) -> tuple[Tensor, Tensor]:
+    path = root / FULL_FILE
+    if not path.exists():
+        raise DataError(f"There is no full CIFAR-10 at {path}. Get it with: python -m resnet_lib data")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(f"{split}_images"), file.get_tensor(f"{split}_labels")
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}). Delete it and get it again: python -m resnet_lib data"
+        ) from error
+
+
+def _read_bundled(root: Path, split: str) -> tuple[Tensor, Tensor]:
+    path = root / BUNDLED_FILE.format(split=split)
+    try:
+        with Image.open(path) as sheet:
+            pixels = np.array(sheet)
+        labels = np.loadtxt(path.with_suffix(".csv"), delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)[:, 1]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"The bundled images {path.name} and their labels could not be read from {root} ({error}). They are part "
+            "of the repository: `git checkout data` brings them back; or give the folder as root=."
+        ) from error
+    rows = pixels.reshape(-1, 32, BUNDLED_COLUMNS, 32, 3)
+    images = torch.from_numpy(rows.swapaxes(1, 2).reshape(-1, 32, 32, 3))
+    return images, torch.from_numpy(labels)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(N, 32, 32, 3) uint8 → (N, 3, 32, 32) float32, channels_last: minus the mean, over the deviation of each channel.
+
+    Mean and deviation are those of the full training set, also for the bundled subset.
+    """
+    mean = 255 * torch.tensor(MEAN, device=images.device)
+    std = 255 * torch.tensor(STD, device=images.device)
+    # The channels are last in memory already; permute only renames the axes.
+    return ((images - mean) / std).permute(0, 3, 1, 2)
+
+
+def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Each image moved by up to `padding` pixels each way over black, and mirrored with probability 1/2.
+
+    (N, H, W, C) uint8 → the same shape; every image has its own draw. He et al. 2015, §4.2.
+    """
+    count, height, width, _ = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    top, left = torch.randint(2 * padding + 1, (2, count, 1), generator=generator)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    rows = top + torch.arange(height)
+    columns = torch.arange(width).expand(count, width)
+    columns = left + torch.where(mirrored, width - 1 - columns, columns)
+    # One gather for the batch: index (image, row, column) of every output pixel.
+    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+class BatchLoader:
+    """Batches of normalised tensors; only the batch is ever in float32, the set stays uint8.
+
+    data: what to draw from. batch_size: images a batch; the last one of an epoch may be smaller.
+    augment: random crop and flip (`random_crop_flip`). shuffle: a new order each epoch.
+    seed: with the epoch's number it fixes order and augmentation, whatever was drawn before.
+
+    Raises ValueError if batch_size is below 1 or the data is empty.
+    """
+
+    def __init__(
+        self, data: Cifar10, batch_size: int = 128, augment: bool = False, shuffle: bool = False, seed: int = 0
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: expected at least 1.")
+        if len(data) == 0:
+            raise ValueError("There are no images to make batches of.")
+        self.data = data
+        self.batch_size = batch_size
+        self.augment = augment
+        self.shuffle = shuffle
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.data) // self.batch_size)
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number`: images (B, 3, 32, 32) float32, channels_last; labels (B,) int64."""
+        # torch's CPU generator keeps 32 bits of a seed, so mix the two numbers instead of packing them.
+        mixed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
+        generator = torch.Generator().manual_seed(int(mixed))
+        count = len(self.data)
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        for chosen in order.split(self.batch_size):
+            images = self.data.images[chosen]
+            if self.augment:
+                images = random_crop_flip(images, generator)
+            yield normalise(images), self.data.labels[chosen]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch 0: enough where nothing is random."""
+        return self.epoch(0)

@@ -247,7 +247,9 @@ def create_model(name: str, num_classes: int = 10, stem: str = "cifar", shortcut
         return constructors[name](num_classes, stem, shortcut or "B")
     depth = name.removeprefix("resnet")
     if not depth.isdecimal() or depth == name:
-        raise ValueError(f"model {name!r}: expected {', '.join(constructors)}, or resnet and a depth, such as resnet20.")
+        raise ValueError(
+            f"model {name!r}: expected {', '.join(constructors)}, or resnet and a depth, such as resnet20."
+        )
     if stem != "cifar":
         raise ValueError(f"{name} is made for the 'cifar' stem, not {stem!r}.")
     return cifar_resnet(int(depth), shortcut or "A", num_classes)

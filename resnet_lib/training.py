@@ -91,7 +91,7 @@ RECIPES = {"readme": README_RECIPE, "he2015": HE_2015}
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """"auto": an NVIDIA GPU if there is one, else the CPU. Raises ValueError for a device that is not there."""
+    """ "auto": an NVIDIA GPU if there is one, else the CPU. Raises ValueError for a device that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -236,7 +236,9 @@ def _autocast(device: torch.device) -> torch.autocast:
 
 def _identity(model: nn.Module, train: Cifar10, recipe: Recipe, evaluate_on: Cifar10 | None) -> dict[str, str]:
     # Only what is not a default: a setting that the library gains later leaves older checkpoints usable.
-    chosen = {item.name: getattr(recipe, item.name) for item in fields(recipe) if getattr(recipe, item.name) != item.default}
+    chosen = {
+        item.name: getattr(recipe, item.name) for item in fields(recipe) if getattr(recipe, item.name) != item.default
+    }
     settings = "\n".join(f"{name}: {value}" for name, value in chosen.items())
     return {"model": str(model), "recipe": settings, "data": f"{train}\nevaluated on {evaluate_on}"}
 

@@ -1,0 +1,34 @@
+# `make lab` opens the course; `make test` proves it. Both build .venv first if it is missing or stale.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# JupyterLab refuses to run as root, which is who one is in most containers.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: lab test data notebooks lint
+
+lab: $(READY)
+	$(BIN)/jupyter lab $(AS_ROOT) notebooks/00_start_here.ipynb
+
+test: lint
+	$(BIN)/pytest tests
+	$(BIN)/pytest --nbval notebooks/
+
+data: $(READY)
+	$(BIN)/python -m resnet_lib data
+
+# Make every notebook anew from its text twin: execute it and store the outputs.
+notebooks: $(READY)
+	$(BIN)/python tools/build_notebooks.py
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Only a set-up that went through leaves the mark, so a broken one is taken up again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The course needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,dev]"
+	@touch $(READY)

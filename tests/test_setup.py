@@ -38,12 +38,12 @@ def test_conda_environment_has_the_packages_and_ranges_of_pyproject(project, req
 
 def test_ranges_are_open_and_constraints_are_exact(requirements):
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    pinned = dict(line.split("==") for line in lines)
+    pinned = dict(line.lower().split("==") for line in lines)
     for name, limits in map(split_requirement, requirements):
         assert re.fullmatch(r">=[\d.]+", limits), f"{name}{limits} is no open range"
         lowest = [int(part) for part in limits.removeprefix(">=").split(".")]
-        exact = [int(part) for part in re.findall(r"\d+", pinned[name.lower()])]
-        assert exact >= lowest, f"{name} is pinned to {pinned[name.lower()]}, below {limits}"
+        exact = [int(part) for part in re.findall(r"\d+", pinned[name])]
+        assert exact >= lowest, f"{name} is pinned to {pinned[name]}, below {limits}"
 
 
 def test_no_file_names_a_path_of_a_developers_machine():

@@ -1,6 +1,5 @@
 """The command line: `python -m resnet_lib data` and `python -m resnet_lib train`."""
 
-import json
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -14,10 +13,9 @@ import typer
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import DataError, load_cifar10
 from resnet_lib.download import get_full_cifar10
-from resnet_lib.files import atomic_write
 from resnet_lib.models import create_model
-from resnet_lib.provenance import describe_session
-from resnet_lib.training import RECIPES, TrainingDiverged, TrainingInterrupted, fit, pick_device
+from resnet_lib.provenance import RunFolder, describe_session
+from resnet_lib.training import RECIPES, Recipe, TrainingDiverged, TrainingInterrupted, fit, pick_device
 
 app = typer.Typer(
     help="The residual-network course: get the data, train a network.",
@@ -38,84 +36,130 @@ EvaluateOn = StrEnum("EvaluateOn", {"test": "test", "validation": "validation"})
 def data(
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="A folder or archive you have: the official python or binary version."),
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="A folder or archive you have: the official Python or binary version. [default: download it]",
+        ),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="Where to put it; the course's data folder by default.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to put it. [default: the course's data folder]")
+    ] = None,
 ) -> None:
-    """Get the full CIFAR-10 (60,000 images, 185 MB), check it, and write it to one file."""
+    """Get the full CIFAR-10.
+
+    60,000 images, 185 MB, checked by the official MD5s and written to one file.
+    """
     get_full_cifar10(source, root)
 
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option(help="resnet18, resnet34, resnet50, or resnet and 6n + 2.")] = "resnet20",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="resnet18, resnet34, resnet50, or a depth 6n + 2 such as resnet110.")
+    ] = "resnet20",
     shortcut: Annotated[
-        Shortcut | None, typer.Option(help="He et al.'s option, or none for the plain twin. [default: the model's own]")
+        Shortcut | None,
+        typer.Option(
+            help="Option A, B or C of He et al. 2015, or none for the plain twin. "
+            "[default: A for the 6n + 2 nets, B for the others]"
+        ),
     ] = None,
-    stem: Annotated[Stem, typer.Option(help="The first layers.")] = Stem.cifar,
-    recipe: Annotated[RecipeName, typer.Option(help="Optimiser, schedule, augmentation.")] = RecipeName.readme,
+    stem: Annotated[
+        Stem, typer.Option(help="The first layers; the 6n + 2 nets have the cifar stem only.")
+    ] = Stem.cifar,
+    recipe: Annotated[
+        RecipeName,
+        typer.Option(
+            help="Optimiser, schedule and augmentation: of the README (150 epochs, batches of 32) "
+            "or of He et al. 2015 (164 epochs, batches of 128)."
+        ),
+    ] = RecipeName.readme,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Another length; the milestones move in proportion.")
+        int | None,
+        typer.Option(metavar="N", help="Another length; the drops move in proportion. [default: the recipe's]"),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Another batch size; the rate stays.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
-    size: Annotated[Size, typer.Option(help="Which CIFAR-10; auto: the full set if it is there.")] = Size.auto,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Images a step; the learning rate stays. [default: the recipe's]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of first weights, order and augmentation.")] = 0,
+    size: Annotated[
+        Size, typer.Option(help="All of CIFAR-10, or the bundled tenth of it; auto: all if it is there.")
+    ] = Size.auto,
     evaluate_on: Annotated[
-        EvaluateOn, typer.Option(help="validation: train on nine tenths and never look at the test set.")
+        EvaluateOn,
+        typer.Option(help="What to measure after each epoch; validation is a tenth of the training images, left out."),
     ] = EvaluateOn.test,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoint, history and provenance. [default: runs/MODEL-RECIPE-SEED]"),
+        typer.Option(
+            metavar="FOLDER",
+            help="For checkpoint.pt, history.csv and provenance.json. [default: runs/MODEL-RECIPE-SEED]",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto (a GPU if there is one), cpu, cuda, cuda:1 …")
+    ] = "auto",
 ) -> None:
-    """Train a network on CIFAR-10; the same command again goes on where a stopped run was."""
-    settings = replace(RECIPES[recipe], seed=seed)
-    settings = settings.scaled_to(epochs) if epochs is not None else settings
-    settings = replace(settings, batch_size=batch_size or settings.batch_size)
+    """Train a network on CIFAR-10.
+
+    The same command again goes on where a stopped run was: Ctrl-C loses the epoch in progress, no more.
+    """
+    settings = choose_recipe(recipe, epochs, batch_size, seed)
     out = out or Path("runs") / f"{model}-{recipe}-{seed}"
-    train_data = load_cifar10("train" if evaluate_on == "test" else "train_part", size)
+    chosen_device = pick_device(device)
+    run = RunFolder(out, describe_session(chosen_device))
     torch.manual_seed(seed)
-    network = create_model(model, stem=stem, shortcut=shortcut)
-    out.mkdir(parents=True, exist_ok=True)
-    record_session(out / "provenance.json", pick_device(device))
+    network = create_model(model, stem=stem.value, shortcut=shortcut.value if shortcut else None)
+    train_data = load_cifar10("train" if evaluate_on == "test" else "train_part", size)
+    print(f"{model}, {settings.epochs} epochs on {train_data}, device {chosen_device}, to {out}", flush=True)
 
     def record(history: pd.DataFrame) -> None:
-        with atomic_write(out / "history.csv") as file:
-            history.to_csv(file, index=False, float_format="%.6g")
-        if not sys.stderr.isatty():  # a log file gets a line per epoch instead of a moving bar
-            print(history.tail(1).to_string(index=False, header=len(history) == 1), flush=True)
+        run.record(history)
+        if not sys.stderr.isatty():
+            print(progress_line(history, settings.epochs), flush=True)
 
-    history = fit(
-        network,
-        train_data,
-        settings,
-        evaluate_on=load_cifar10(evaluate_on, size),
-        device=device,
-        checkpoint=out / "checkpoint.pt",
-        on_epoch=record,
-        progress=sys.stderr.isatty(),
-    )
+    try:
+        history = fit(
+            network,
+            train_data,
+            settings,
+            evaluate_on=load_cifar10(evaluate_on, size),
+            device=device,
+            checkpoint=out / "checkpoint.pt",
+            on_epoch=record,
+            progress=sys.stderr.isatty(),
+        )
+    except TrainingInterrupted as error:  # here, since typer ends without a word on any KeyboardInterrupt
+        print(f"\n{error}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    run.write_history(history)
     accuracy = history[f"{evaluate_on}_accuracy"].iloc[-1]
-    print(f"{model}, {len(history)} epochs: {evaluate_on} accuracy {accuracy:.2%} after the last. All of it: {out}")
+    print(f"{evaluate_on} accuracy after the last epoch: {accuracy:.2%}")
 
 
-def record_session(path: Path, device: torch.device) -> None:
-    """Append this session to the run's provenance: a run that was stopped and resumed has several."""
-    sessions = json.loads(path.read_text()) if path.exists() else []
-    sessions.append(describe_session(device))
-    with atomic_write(path) as file:
-        file.write(json.dumps(sessions, indent=2).encode())
+def choose_recipe(name: str, epochs: int | None, batch_size: int | None, seed: int) -> Recipe:
+    """The recipe of that name, with what the user changes of it."""
+    recipe = replace(RECIPES[name], seed=seed)
+    if epochs is not None:
+        recipe = recipe.scaled_to(epochs)
+    return recipe if batch_size is None else replace(recipe, batch_size=batch_size)
+
+
+def progress_line(history: pd.DataFrame, epochs: int) -> str:
+    """What a log file gets for the last epoch of `history`, where a terminal has its moving bar."""
+    last = history.iloc[-1]
+    accuracies = [f"{name.replace('_', ' ')} {last[name]:.1%}" for name in history if name.endswith("_accuracy")]
+    measured = ", ".join([f"train loss {last['train_loss']:.3f}", *accuracies, f"{last['seconds']:.0f} s"])
+    return f"{len(history)} of {epochs} epochs: learning rate {last['lr']:g}, {measured}"
 
 
 def main() -> None:
     """Run the command line; errors that a user can mend are told in a line or two, without a traceback."""
     try:
         app()
-    except TrainingInterrupted as error:
-        print(f"\n{error}", file=sys.stderr)
-        sys.exit(130)
-    except (DataError, CheckpointError, TrainingDiverged, ValueError) as error:
+    except (DataError, CheckpointError, TrainingDiverged, ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -1,6 +1,7 @@
 """How a recorded result was made: command, commit, versions, hardware, time."""
 
 import datetime
+import json
 import platform
 import shlex
 import subprocess
@@ -9,13 +10,49 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
+
+from resnet_lib.files import atomic_write
+
+
+class RunFolder:
+    """A run's history.csv, and its provenance.json: a list of the sessions that trained it.
+
+    session: what `describe_session` says of the one now; the epochs that it trains are added to it.
+    """
+
+    def __init__(self, folder: Path, session: dict[str, Any]) -> None:
+        self.history_file = folder / "history.csv"
+        self.provenance_file = folder / "provenance.json"
+        self.session = session
+        self.earlier = json.loads(self.provenance_file.read_text()) if self.provenance_file.exists() else []
+
+    def record(self, history: pd.DataFrame) -> None:
+        """Bring both files up to date after an epoch. A session that finishes no epoch leaves no trace."""
+        self.write_history(history)
+        epoch = len(history) - 1
+        self.session.setdefault("first_epoch", epoch)
+        self.session["last_epoch"] = epoch
+        if self.session["first_epoch"] == 0:
+            self.earlier = []  # they trained a run that was here before, of which nothing is left
+        with atomic_write(self.provenance_file) as file:
+            file.write(json.dumps([*self.earlier, self.session], indent=2).encode())
+
+    def write_history(self, history: pd.DataFrame) -> None:
+        """A row per epoch; numbers with six significant digits."""
+        with atomic_write(self.history_file) as file:
+            history.to_csv(file, index=False, float_format="%.6g")
 
 
 def describe_session(device: torch.device) -> dict[str, Any]:
-    """What a reader needs to make this session's result again; nothing in it names this machine or its folders."""
+    """What a reader needs to make this session's result again; nothing in it names this machine or its folders.
+
+    The command is as typed, except that a path to somewhere else on the machine (absolute, or up by "..") is cut to
+    its last part.
+    """
     return {
-        "command": "python -m resnet_lib " + shlex.join(sys.argv[1:]),
+        "command": shlex.join(["python", "-m", "resnet_lib", *map(_without_folders, sys.argv[1:])]),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "versions": {"python": platform.python_version()}
@@ -28,10 +65,18 @@ def describe_session(device: torch.device) -> dict[str, Any]:
     }
 
 
+def _without_folders(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    path = Path(value)
+    return option + equals + path.name if path.is_absolute() or ".." in path.parts else argument
+
+
 def git_commit() -> str:
     """The commit of the course that runs, "-modified" behind it if tracked files differ; "unknown" outside git."""
     folder = Path(__file__).resolve().parent
     try:
+        # An installed copy may lie inside somebody else's repository; that one does not track this file.
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git(folder, "rev-parse", "HEAD")
         return commit + ("-modified" if _git(folder, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):

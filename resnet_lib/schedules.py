@@ -43,7 +43,15 @@ def one_cycle(
     It ends at `start_factor · end_factor · peak_lr`. `interval` is the time between two updates in epochs: 1 for an
     update an epoch, 1 / steps_per_epoch for an update a step; the last update gets the last rate.
     Equals `OneCycleLR(total_steps=epochs / interval)`. Smith & Topin 2017, "Super-Convergence", arXiv:1708.07120.
+
+    Raises ValueError if the rise or the fall has no update of its own, where `OneCycleLR` divides by zero or starts
+    behind the peak.
     """
+    if not interval < rise * epochs < epochs:
+        raise ValueError(
+            f"A rise over {rise:g} of {epochs:g} epochs, with an update every {interval:g} epochs, has no room: "
+            "expected interval < rise · epochs < epochs. Train for longer, or update more often."
+        )
     start_lr, end_lr = start_factor * peak_lr, start_factor * end_factor * peak_lr
     peak_epoch, last_epoch = rise * epochs - interval, epochs - interval
     if epoch <= peak_epoch:
@@ -58,8 +66,8 @@ def _cosine_between(start: float, end: float, share: float) -> float:
 def warmup_factor(epoch: float, warmup_epochs: float, start_factor: float = 0.1) -> float:
     """What to multiply any schedule by: a line from `start_factor` at epoch 0 to 1 at `warmup_epochs`, then 1.
 
-    The schedule's own clock runs on meanwhile, so milestones keep their meaning. Equals a
-    `LinearLR(start_factor, total_iters=warmup_epochs)` chained with the other scheduler.
+    The schedule's own clock runs on meanwhile, so milestones keep their meaning. Equals
+    `LinearLR(start_factor, total_iters=warmup_epochs)`, chained with the other scheduler.
     """
     if epoch >= warmup_epochs:
         return 1.0
@@ -73,7 +81,7 @@ def adjust_learning_rate(
 
     `base_lr` is the rate at the start of the run, the same in every call. Without `epoch_list` the rate stays there.
     """
-    lr = multi_step(epoch, base_lr, epoch_list or ())
+    lr = multi_step(epoch, base_lr, () if epoch_list is None else epoch_list)
     for group in optimizer.param_groups:
         group["lr"] = lr
     return lr

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -17,14 +18,14 @@ from torch.optim import SGD, Optimizer
 from tqdm.auto import tqdm
 
 from resnet_lib import schedules
-from resnet_lib.checkpoints import RunState, load_checkpoint, save_checkpoint
+from resnet_lib.checkpoints import RunState, check_writable, load_checkpoint, save_checkpoint
 from resnet_lib.data import BatchLoader, Cifar10
 
 SCHEDULES = ("constant", "multi_step", "cosine", "one_cycle")
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss became NaN or infinite; the message names the step and what is kept."""
+    """The loss or the weights became NaN or infinite; the message names the step and what is kept."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -37,7 +38,8 @@ class Recipe:
 
     SGD with `momentum` and L2 penalty `weight_decay`, as `torch.optim.SGD` has them; `schedule` is a function of
     `resnet_lib.schedules` and `milestones` (epochs) and `factor` belong to "multi_step"; `warmup_epochs` of linear
-    warm-up come before any; `augment` is random crop and flip; `seed` fixes order and augmentation.
+    warm-up come before any; `augment` is random crop and flip; `seed` fixes order, augmentation and dropout (the
+    first weights are the caller's: `torch.manual_seed` before the model is made).
 
     Raises ValueError on a setting that cannot be.
     """
@@ -61,8 +63,15 @@ class Recipe:
             raise ValueError(f"schedule={self.schedule!r}: expected one of {', '.join(map(repr, SCHEDULES))}.")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs={self.epochs}, batch_size={self.batch_size}: both must be at least 1.")
+        if not 0 <= self.peak_lr < math.inf:
+            raise ValueError(f"peak_lr={self.peak_lr}: expected a finite number, 0 or more.")
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # a list would make another recipe of it
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones={self.milestones}: expected epochs in rising order.")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs}: expected 0 to epochs={self.epochs}.")
+        if not 0 <= self.seed < 2**32:  # torch's CPU generator would drop the higher bits
+            raise ValueError(f"seed={self.seed}: expected 0 to 2³² - 1.")
 
     def learning_rate(self, epoch: float, interval: float = 1) -> float:
         """The rate at `epoch` (0 is the start, 2.5 half-way through the third); `interval`: see `one_cycle`."""
@@ -77,9 +86,12 @@ class Recipe:
         return lr * schedules.warmup_factor(epoch, self.warmup_epochs)
 
     def scaled_to(self, epochs: int) -> "Recipe":
-        """The same recipe in another number of epochs, milestones and warm-up moved in proportion."""
+        """The same recipe in another number of epochs, milestones and warm-up moved in proportion.
+
+        Milestones are rounded to whole epochs, the first epoch excepted: it always has the full rate.
+        """
         share = epochs / self.epochs
-        milestones = tuple(round(milestone * share) for milestone in self.milestones)
+        milestones = tuple(max(1, round(milestone * share)) for milestone in self.milestones)
         return replace(self, epochs=epochs, milestones=milestones, warmup_epochs=self.warmup_epochs * share)
 
 
@@ -95,8 +107,8 @@ def pick_device(device: str = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}). Try 'cpu'.") from error
     return torch.device(device)
 
@@ -119,39 +131,41 @@ def fit(
     and evaluation), images_per_second (training alone). No epoch is chosen: the model ends as the last one leaves it.
 
     checkpoint: a file written after each epoch; if it is there, the run goes on from it and ends with the same
-        weights and history as one that was never stopped.
-    on_epoch: called with the history so far after each epoch.
+        weights and history as one that was never stopped: to the bit on a CPU of the same kind with as many threads
+        (GPU kernels may add up in another order each time).
+    on_epoch: called with the history so far after each epoch, when its checkpoint is written.
     On a GPU that has bfloat16 the forward pass runs in it (`torch.autocast`); on the CPU all is float32.
     Gradients too small for normal floats count as 0 in the whole process (`torch.set_flush_denormal`): CPUs are
     many times slower on them.
 
-    Raises TrainingDiverged if the loss is not finite, TrainingInterrupted on Ctrl-C, CheckpointError if the
-    checkpoint is damaged or of another run.
+    Raises TrainingDiverged if the loss or the weights are not finite, TrainingInterrupted on Ctrl-C, CheckpointError
+    if the checkpoint is damaged, of another run, or cannot be written: all but a full disk before the first step.
     """
     torch.set_flush_denormal(True)
     torch.manual_seed(recipe.seed)
-    chosen_device = pick_device(device)
-    model.to(chosen_device, memory_format=torch.channels_last)
+    model.to(pick_device(device), memory_format=torch.channels_last)
     loader = BatchLoader(train, recipe.batch_size, augment=recipe.augment, shuffle=True, seed=recipe.seed)
     state = RunState(model, make_optimizer(model, recipe), _identity(model, train, recipe, evaluate_on))
     checkpoint = Path(checkpoint) if checkpoint is not None else None
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(checkpoint, state)
-    done, total = len(state.history), recipe.epochs * len(loader)
-    with tqdm(total=total, initial=done * len(loader), unit="batch", disable=not progress) as bar:
+    done = len(state.history)
+    if checkpoint is not None and done < recipe.epochs:
+        check_writable(checkpoint)
+    total = recipe.epochs * len(loader)
+    with tqdm(total=total, initial=done * len(loader), unit="step", dynamic_ncols=True, disable=not progress) as bar:
         try:
             for epoch in range(done, recipe.epochs):
-                row = _run_epoch(state, loader, recipe, epoch, evaluate_on, bar)
-                state.history.append(row)
+                state.history.append(_run_epoch(state, loader, recipe, epoch, evaluate_on, bar))
                 if checkpoint is not None:
                     save_checkpoint(checkpoint, state)
                 if on_epoch is not None:
                     on_epoch(pd.DataFrame(state.history))
         except KeyboardInterrupt:
-            raise TrainingInterrupted(f"Stopped in epoch {len(state.history)}. {_kept(state, checkpoint)}") from None
+            raise TrainingInterrupted(f"Stopped. {_kept(state, checkpoint)}") from None
         except TrainingDiverged as error:
             advice = "A lower peak_lr, or a warm-up, often helps."
-            raise TrainingDiverged(f"{error} {_kept(state, checkpoint)} {advice}") from None
+            raise TrainingDiverged(f"{error} {advice} {_kept(state, checkpoint)}") from None
     return pd.DataFrame(state.history)
 
 
@@ -172,24 +186,30 @@ def _run_epoch(
     """Train for one epoch, evaluate, and return the history's row."""
     start = time.perf_counter()
     state.model.train()
+    interval = 1 / len(loader)
     loss_sum = correct = 0
     for step, (images, labels) in enumerate(loader.epoch(epoch)):
-        lr = recipe.learning_rate(epoch + step / len(loader), interval=1 / len(loader))
+        lr = recipe.learning_rate(epoch + step / len(loader), interval)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         loss, hits = train_step(state.model, state.optimizer, images, labels, recipe.label_smoothing)
         if not math.isfinite(loss):
-            raise TrainingDiverged(f"The loss became {loss} in epoch {epoch}, step {step} (learning rate {lr:g}).")
+            raise TrainingDiverged(f"The loss became {loss} in epoch {epoch}, step {step} (both counted from 0).")
         loss_sum += loss * len(labels)
         correct += hits
         bar.update()
+    # The last step's loss is that of the weights before it, so it says nothing of what is about to be saved.
+    if not all(value.isfinite().all() for value in chain(state.model.parameters(), state.model.buffers())):
+        raise TrainingDiverged(f"The weights became NaN or infinite by the end of epoch {epoch}, step {step}.")
     count = len(loader.data)
-    row = {"epoch": epoch, "lr": recipe.learning_rate(epoch, interval=1 / len(loader))}
+    row = {"epoch": epoch, "lr": recipe.learning_rate(epoch, interval)}
     row |= {"train_loss": loss_sum / count, "train_accuracy": correct / count}
     images_per_second = count / (time.perf_counter() - start)
+    measured = f"loss {row['train_loss']:.2f}"
     if evaluate_on is not None:
         row[f"{evaluate_on.split}_accuracy"] = accuracy = evaluate(state.model, evaluate_on)
-        bar.set_postfix_str(f"epoch {epoch + 1}/{recipe.epochs}, {evaluate_on.split} accuracy {accuracy:.1%}")
+        measured = f"{evaluate_on.split} {accuracy:.1%}"
+    bar.set_postfix_str(f"{epoch + 1}/{recipe.epochs} epochs, {measured}")
     return row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second}
 
 
@@ -198,7 +218,7 @@ def train_step(
 ) -> tuple[float, int]:
     """One step of gradient descent on one batch: its mean loss, and how many of its images were classified right.
 
-    Where the loss is not finite the weights stay as they are.
+    Where the loss is not finite, weights and optimiser stay as they are.
     """
     device = next(model.parameters()).device
     images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
@@ -214,13 +234,16 @@ def train_step(
 
 
 def predict(model: nn.Module, data: Cifar10, batch_size: int = 500) -> Tensor:
-    """Logits (N, classes) float32 on the CPU, in evaluation mode; the model's mode is left as it was."""
+    """Logits (N, classes) float32 on the CPU, in evaluation mode; every module's own mode is put back afterwards."""
     device = next(model.parameters()).device
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    with torch.inference_mode(), _autocast(device):
-        logits = [model(images.to(device)).float().cpu() for images, _ in BatchLoader(data, batch_size)]
-    model.train(training)
+    try:
+        with torch.inference_mode(), _autocast(device):
+            logits = [model(images.to(device)).float().cpu() for images, _ in BatchLoader(data, batch_size)]
+    finally:
+        for module, training in modes:
+            module.training = training
     return torch.cat(logits)
 
 
@@ -246,9 +269,7 @@ def _identity(model: nn.Module, train: Cifar10, recipe: Recipe, evaluate_on: Cif
 def _kept(state: RunState, checkpoint: Path | None) -> str:
     if checkpoint is None:
         return "No checkpoint was asked for, so only the model in memory is left, as the last step made it."
-    if not state.history:
+    if state.saved_epochs == 0:
         return "No epoch was finished, so there is no checkpoint yet."
-    return (
-        f"The checkpoint {checkpoint} keeps everything up to the end of epoch {state.history[-1]['epoch']}; "
-        "the same call goes on from there."
-    )
+    finished = f"the first {state.saved_epochs} epochs" if state.saved_epochs > 1 else "the first epoch"
+    return f"{checkpoint} keeps {finished}; run the same again to go on from there."

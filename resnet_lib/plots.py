@@ -1,0 +1,76 @@
+"""Draw what other modules measure: a function takes data and returns a matplotlib figure; `show` puts it on the page.
+
+Colours are seaborn's colour-blind palette throughout: blue for training, orange for what was held out.
+"""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from IPython.display import Image, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from resnet_lib.data import Cifar10
+
+BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = sns.color_palette("colorblind")[:8]
+
+sns.set_theme(style="whitegrid", palette="colorblind", rc={"axes.titlelocation": "left", "axes.titleweight": "bold"})
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Show a figure with `alt`, the words that stand for it where it cannot be seen, and free its memory."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=144, bbox_inches="tight")
+    plt.close(figure)
+    display(Image(png.getvalue(), retina=True, alt=alt))
+
+
+def image_wall(data: Cifar10, per_class: int = 10) -> Figure:
+    """The first `per_class` images of each class: a row a class."""
+    figure, axes = plt.subplots(
+        len(data.classes), 1, figsize=(0.62 * per_class + 1.2, 0.62 * len(data.classes)), layout="constrained"
+    )
+    for label, (name, row) in enumerate(zip(data.classes, axes, strict=True)):
+        images = data.images[data.labels == label][:per_class]
+        row.imshow(images.permute(1, 0, 2, 3).flatten(1, 2), interpolation="nearest")
+        row.set_ylabel(name, rotation=0, ha="right", va="center")
+        row.set(xticks=[], yticks=[])
+        row.grid(visible=False)
+        sns.despine(ax=row, left=True, bottom=True)
+    return figure
+
+
+def image_row(images: Tensor, titles: Sequence[str], columns: int = 5) -> Figure:
+    """Images (N, 32, 32, 3) uint8 with a line of text above each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 2 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(title, fontsize="small", fontweight="normal", loc="center")
+    return figure
+
+
+def accuracy_curve(history: pd.DataFrame, title: str, axes: Axes | None = None) -> Figure:
+    """Accuracy by epoch in a history of `resnet_lib.training.fit`, a dotted line where the rate is halved or more."""
+    if axes is None:
+        _, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    held_out = next(name for name in ("test_accuracy", "validation_accuracy") if name in history)
+    epochs = history["epoch"] + 1
+    axes.plot(epochs, history["train_accuracy"], color=BLUE, marker=".", label="training (augmented batches)")
+    axes.plot(epochs, history[held_out], color=ORANGE, marker=".", label=held_out.removesuffix("_accuracy"))
+    drops = history["epoch"][history["lr"] <= history["lr"].shift() / 2]
+    for number, epoch in enumerate(drops):
+        label = "learning rate drops" if number == 0 else None
+        axes.axvline(epoch + 0.5, color=GREY, linestyle=":", label=label)
+    axes.set(title=title, xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower right")
+    return axes.figure

@@ -32,7 +32,7 @@ class DataError(RuntimeError):
     """The data is missing, damaged or not what it should be; the message says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cifar10:
     """Images and their labels.
 
@@ -51,9 +51,10 @@ class Cifar10:
 
     def __getitem__(self, index: slice | Tensor) -> "Cifar10":
         """The same for some of the images: a slice, or a tensor of positions or of booleans."""
-        if isinstance(index, int):
-            raise TypeError("An int is no subset. For one image: data.images[i] and data.labels[i].")
-        return Cifar10(self.images[index], self.labels[index], self.split, self.size, self.classes)
+        labels = self.labels[index]
+        if labels.ndim != 1:
+            raise TypeError(f"{index!r} is no subset. For one image: data.images[i] and data.labels[i].")
+        return Cifar10(self.images[index], labels, self.split, self.size, self.classes)
 
     def __repr__(self) -> str:
         return f"Cifar10({self.size} {self.split}: {len(self):,} images)"
@@ -73,7 +74,7 @@ def load_cifar10(split: str, size: str = "auto", root: str | Path | None = None)
         raise ValueError(f"split={split!r}: expected one of {', '.join(map(repr, SPLITS))}.")
     if size not in SIZES:
         raise ValueError(f"size={size!r}: expected one of {', '.join(map(repr, SIZES))}.")
-    root = Path(root) if root is not None else DATA_DIR
+    root = Path(root).expanduser() if root is not None else DATA_DIR
     if size == "auto":
         size = "full" if (root / FULL_FILE).exists() else "bundled"
     official_split = "test" if split == "test" else "train"
@@ -99,14 +100,19 @@ def is_validation(labels: Tensor) -> Tensor:
 def _read_full(root: Path, split: str) -> tuple[Tensor, Tensor]:
     path = root / FULL_FILE
     if not path.exists():
-        raise DataError(f"There is no full CIFAR-10 at {path}. Get it with: python -m resnet_lib data")
+        raise DataError(f"There is no full CIFAR-10 at {path}. Get it with: {download_command(root)}")
     try:
         with safe_open(path, framework="pt") as file:
-            return file.get_tensor(f"{split}_images"), file.get_tensor(f"{split}_labels")
-    except (SafetensorError, OSError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}). Delete it and get it again: python -m resnet_lib data"
-        ) from error
+            images, labels = file.get_tensor(f"{split}_images"), file.get_tensor(f"{split}_labels")
+        _check(images, labels)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}). Delete it and get it again: {download_command(root)}") from error
+    return images, labels
+
+
+def download_command(root: Path) -> str:
+    """What to type to get the full set into `root`."""
+    return "python -m resnet_lib data" + ("" if root == DATA_DIR else f' --root "{root}"')
 
 
 def _read_bundled(root: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -114,15 +120,29 @@ def _read_bundled(root: Path, split: str) -> tuple[Tensor, Tensor]:
     try:
         with Image.open(path) as sheet:
             pixels = np.array(sheet)
-        labels = np.loadtxt(path.with_suffix(".csv"), delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)[:, 1]
+        rows = pixels.reshape(-1, 32, BUNDLED_COLUMNS, 32, 3)
+        images = torch.from_numpy(rows.swapaxes(1, 2).reshape(-1, 32, 32, 3))
+        labels = np.loadtxt(path.with_suffix(".csv"), delimiter=",", skiprows=1, usecols=1, dtype=np.int64, ndmin=1)
+        labels = torch.from_numpy(labels)
+        _check(images, labels)
     except (OSError, ValueError) as error:
         raise DataError(
             f"The bundled images {path.name} and their labels could not be read from {root} ({error}). They are part "
             "of the repository: `git checkout data` brings them back; or give the folder as root=."
         ) from error
-    rows = pixels.reshape(-1, 32, BUNDLED_COLUMNS, 32, 3)
-    images = torch.from_numpy(rows.swapaxes(1, 2).reshape(-1, 32, 32, 3))
-    return images, torch.from_numpy(labels)
+    return images, labels
+
+
+def _check(images: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless the two are what `Cifar10` promises."""
+    shapes_fit = images.shape[1:] == (32, 32, 3) and labels.shape == images.shape[:1]
+    if not shapes_fit or images.dtype != torch.uint8 or labels.dtype != torch.int64:
+        raise ValueError(
+            "expected (N, 32, 32, 3) uint8 images and (N,) int64 labels, found "
+            f"{tuple(images.shape)} {images.dtype} and {tuple(labels.shape)} {labels.dtype}"
+        )
+    if not ((labels >= 0) & (labels < len(CLASSES))).all():
+        raise ValueError("there are labels outside 0 to 9")
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -132,8 +152,9 @@ def normalise(images: Tensor) -> Tensor:
     """
     mean = 255 * torch.tensor(MEAN, device=images.device)
     std = 255 * torch.tensor(STD, device=images.device)
-    # The channels are last in memory already; permute only renames the axes.
-    return ((images - mean) / std).permute(0, 3, 1, 2)
+    # In place, so that the batch is in float32 only once. The channels are last in memory already; permute only
+    # renames the axes.
+    return (images - mean).div_(std).permute(0, 3, 1, 2)
 
 
 def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
@@ -159,7 +180,7 @@ class BatchLoader:
     augment: random crop and flip (`random_crop_flip`). shuffle: a new order each epoch.
     seed: with the epoch's number it fixes order and augmentation, whatever was drawn before.
 
-    Raises ValueError if batch_size is below 1 or the data is empty.
+    Raises ValueError if batch_size is below 1, the seed below 0 or the data empty.
     """
 
     def __init__(
@@ -167,6 +188,8 @@ class BatchLoader:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected at least 1.")
+        if seed < 0:
+            raise ValueError(f"seed={seed}: expected 0 or more.")
         if len(data) == 0:
             raise ValueError("There are no images to make batches of.")
         self.data = data

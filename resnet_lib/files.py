@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     A process killed in between leaves `path` as it was, and perhaps a `*.partial` file beside it.
     """
-    partial = path.with_name(path.name + ".partial")
+    # A name of its own for each writer: two at once must not write into the file that one of them puts in place.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+    file = partial.open("xb")
     try:
-        with partial.open("wb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise

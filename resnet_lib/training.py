@@ -162,9 +162,10 @@ def fit(
                 if on_epoch is not None:
                     on_epoch(pd.DataFrame(state.history))
         except KeyboardInterrupt:
-            raise TrainingInterrupted(f"Stopped. {_kept(state, checkpoint)}") from None
+            advice = "Run the same again to go on from there." if state.saved_epochs else ""
+            raise TrainingInterrupted(f"Stopped. {_kept(state, checkpoint)} {advice}".rstrip()) from None
         except TrainingDiverged as error:
-            advice = "A lower peak_lr, or a warm-up, often helps."
+            advice = "A new run with a lower peak_lr, or with a warm-up, often helps."
             raise TrainingDiverged(f"{error} {advice} {_kept(state, checkpoint)}") from None
     return pd.DataFrame(state.history)
 
@@ -272,4 +273,4 @@ def _kept(state: RunState, checkpoint: Path | None) -> str:
     if state.saved_epochs == 0:
         return "No epoch was finished, so there is no checkpoint yet."
     finished = f"the first {state.saved_epochs} epochs" if state.saved_epochs > 1 else "the first epoch"
-    return f"{checkpoint} keeps {finished}; run the same again to go on from there."
+    return f"{checkpoint} keeps {finished}."

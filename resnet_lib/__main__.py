@@ -12,7 +12,6 @@ import typer
 
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import DataError, load_cifar10
-from resnet_lib.download import get_full_cifar10
 from resnet_lib.models import create_model
 from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.training import RECIPES, Recipe, TrainingDiverged, TrainingInterrupted, fit, pick_device
@@ -50,6 +49,8 @@ def data(
 
     60,000 images, 185 MB, checked by the official MD5s and written to one file.
     """
+    from resnet_lib.download import get_full_cifar10  # here, since torchvision takes as long to import as torch
+
     get_full_cifar10(source, root)
 
 

@@ -4,12 +4,29 @@ Every function returns data and leaves the model as it was; `resnet_lib.plots` d
 networks to compare.
 """
 
+import itertools
 import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
+from torch.func import jacrev
 
-from resnet_lib.probes import loss_gradients, moments, norm, position, watch_blocks, watch_outputs, weight_layers
+from resnet_lib.probes import (
+    forward,
+    forward_loss,
+    moments,
+    norm,
+    position,
+    watch_blocks,
+    watch_outputs,
+    weight_layers,
+)
+from resnet_lib.variants import last_norm, residual_blocks
 
 
 def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor, lr: float = 0.1) -> pd.DataFrame:
@@ -29,7 +46,7 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor, lr: float = 
     activation_mean, activation_variance: over all elements of the layer's output (before any batch norm).
 
     `attrs` of the frame holds "loss", "mode" ("train" or "eval") and "lr". A layer that runs several times has one row
-    with the gradient of all its runs; one that does not run has none.
+    with the gradient of all its runs; one that does not run (or whose weight is used without it) has none.
 
     Raises ValueError if there is no weight layer or images and labels do not fit, FloatingPointError if the loss is
     NaN or infinite.
@@ -42,15 +59,17 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor, lr: float = 
         outputs[name] = outputs[name] + seen if name in outputs else seen
 
     with watch_outputs(layers, see):
-        loss, gradients = loss_gradients(model, images, labels, {name: layer.weight for name, layer in layers.items()})
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"The loss is {loss}, so no gradient means anything. Are images and weights finite?")
-    rows = [_layer_row(name, layers[name], gradients[name]) for name in outputs]
+        loss, leaves = forward_loss(model, images, labels)
+    if not loss.isfinite():
+        raise FloatingPointError(f"The loss is {loss:g}, so no gradient means anything. Are images and weights finite?")
+    ran = {name: layers[name] for name in outputs}
+    gradients = torch.autograd.grad(loss, [leaves[layer.weight] for layer in ran.values()], allow_unused=True)
+    rows = [_layer_row(*item, gradient) for item, gradient in zip(ran.items(), gradients, strict=True)]
     flow = pd.DataFrame(rows).astype({"block": "Int64"})
     flow.insert(6, "update_to_weight", lr * flow["gradient_norm"] / flow["weight_norm"])
     flow["activation_mean"] = [outputs[name].mean for name in outputs]
     flow["activation_variance"] = [outputs[name].variance for name in outputs]
-    flow.attrs = {"loss": loss, "mode": "train" if model.training else "eval", "lr": lr}
+    flow.attrs = {"loss": loss.item(), "mode": "train" if model.training else "eval", "lr": lr}
     return flow
 
 
@@ -80,10 +99,164 @@ def signal_flow(model: nn.Module, images: Tensor, labels: Tensor) -> pd.DataFram
     Raises ValueError if the model has no `nn.Sequential`.
     """
     with watch_blocks(model) as points:
-        loss_gradients(model, images, labels, {name: layer.weight for name, layer in weight_layers(model).items()})
+        loss, leaves = forward_loss(model, images, labels)
+        torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     rows = [
         (point.name, *position(point.name), point.moments.mean, point.moments.variance, point.gradient_norm)
         for point in points
     ]
     columns = ["name", "stage", "block", "mean", "variance", "gradient_norm"]
     return pd.DataFrame(rows, columns=columns).astype({"block": "Int64"})
+
+
+def block_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The Jacobian of a block, or of a part of it, at one input: (outputs, inputs), both flattened.
+
+    function: a block, a method of one such as `block.residual_branch`, or any function (1, C, H, W) → (1, C', H', W').
+        Batch norm in train mode takes its statistics from this one input; its running ones stay as they were.
+    x: (C, H, W). A row costs a backward pass and the matrix (C·H·W)² numbers: take few channels and a small image.
+
+    Raises ValueError if x is not one input, or if a function that is not a block's own runs batch norm in train mode.
+    """
+    if x.ndim != 3:
+        raise ValueError(f"x has shape {tuple(x.shape)}: expected one input, (C, H, W).")
+    try:
+        with _running_statistics_kept(function):
+            jacobian = jacrev(lambda one: function(one[None]).flatten())(x)
+    except RuntimeError as error:
+        if "mutate a captured Tensor" not in str(error):
+            raise
+        raise ValueError(
+            "function updates batch norm's running statistics: call .eval() on the block first."
+        ) from error
+    return jacobian.flatten(1)
+
+
+@contextmanager
+def _running_statistics_kept(function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let batch norm in train mode work without its running statistics: `torch.func` cannot update them."""
+    owner = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
+    modules = owner.modules() if isinstance(owner, nn.Module) else ()
+    norms = [module for module in modules if isinstance(module, nn.BatchNorm2d) and module.training]
+    kept = [dict(module._buffers) for module in norms]
+    for module in norms:
+        module._buffers.update(dict.fromkeys(module._buffers))
+    try:
+        yield
+    finally:
+        for module, buffers in zip(norms, kept, strict=True):
+            module._buffers.update(buffers)
+
+
+def jacobian_spectrum(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The singular values of `block_jacobian`, largest first: by how much the block stretches each direction."""
+    return torch.linalg.svdvals(block_jacobian(function, x))
+
+
+class _Gate(torch.autograd.Function):
+    """The identity; on the way back, nothing passes unless `is_open()` at that time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, is_open: Callable[[], bool]) -> Tensor:
+        ctx.is_open = is_open
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
+        # None, unlike zeros, spares autograd the whole way behind the gate.
+        return (gradient if ctx.is_open() else None), None
+
+
+def path_length_gradients(
+    model: nn.Module, images: Tensor, labels: Tensor, samples: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """How much gradient travels on paths of each length: a row per length k = 0, …, n for n residual blocks.
+
+    In the unravelled view (Veit et al. 2016, arXiv:1605.06431, §4.3) a path goes through k of the blocks by their
+    residual branch and around the others by their shortcut. One forward pass of all; then for each length `samples`
+    backward passes of single paths drawn from `seed`, or one of every path if there are no more than that.
+
+    Arguments and mode are those of `gradient_flow`; the model is one of `resnet_lib.models` with shortcuts.
+
+    Columns: length; paths, how many there are (n over k); sampled; gradient_norm, the mean over the sampled paths
+    of the norm of the gradient that arrives at the first block's input; total = paths · gradient_norm, and its share.
+
+    Raises ValueError if the model has no residual blocks.
+    """
+    blocks = residual_blocks(model)
+    through: set[int] = set()  # the blocks that the present path passes by their residual branch
+    starts: list[Tensor] = []
+    with ExitStack() as hooks:
+        hooks.callback(blocks[0].register_forward_pre_hook(lambda _, inputs: starts.append(inputs[0])).remove)
+        for i, block in enumerate(blocks):
+            gates = {last_norm(block): lambda i=i: i in through, block.downsample: lambda i=i: i not in through}
+            for module, is_open in gates.items():
+                hook = lambda _, __, output, is_open=is_open: _Gate.apply(output, is_open)  # noqa: E731
+                hooks.callback(module.register_forward_hook(hook).remove)
+        loss, _ = forward_loss(model, images, labels)
+    random, rows = np.random.default_rng(seed), []
+    for length in range(len(blocks) + 1):
+        norms = []
+        for path in _paths(len(blocks), length, samples, random):
+            through.clear()
+            through.update(path)
+            norms.append(norm(torch.autograd.grad(loss, starts[0], retain_graph=True)[0]))
+        rows.append((length, math.comb(len(blocks), length), len(norms), float(np.mean(norms))))
+    table = pd.DataFrame(rows, columns=["length", "paths", "sampled", "gradient_norm"])
+    table["total"] = table["paths"] * table["gradient_norm"]
+    return table.assign(share=table["total"] / table["total"].sum())
+
+
+def _paths(blocks: int, length: int, samples: int, random: np.random.Generator) -> list[Sequence[int]]:
+    """Which blocks each path of this length passes by their residual branch."""
+    if math.comb(blocks, length) <= samples:
+        return list(itertools.combinations(range(blocks), length))
+    return [random.choice(blocks, length, replace=False).tolist() for _ in range(samples)]
+
+
+def gradient_along_line(
+    model: nn.Module, start: Tensor, end: Tensor, steps: int = 256, output: int = 0
+) -> pd.DataFrame:
+    """One output of the model and its slope on the straight line from one input to another.
+
+    start, end: inputs without the batch axis, such as two normalised images (3, H, W). All steps are one batch, in the
+    mode the model is in. Balduzzi et al. 2017, arXiv:1702.08591, §2, do this with one-dimensional inputs.
+
+    Columns: t from 0 (start) to 1 (end); output; gradient, the derivative by t of the sum of the outputs (in eval mode,
+    or without batch norm, that of the output at t alone).
+    """
+    t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device).requires_grad_()
+    with torch.enable_grad():
+        outputs, _ = forward(model, start + t.reshape(-1, *[1] * start.ndim) * (end - start))
+        values = outputs.reshape(steps, -1)[:, output]
+        gradient = torch.autograd.grad(values.sum(), t)[0]
+    return pd.DataFrame({"t": t.tolist(), "output": values.tolist(), "gradient": gradient.tolist()})
+
+
+def autocorrelation(series: Sequence[float], max_lag: int) -> np.ndarray:
+    """Correlation of a series with itself 0, 1, …, `max_lag` steps on: (max_lag + 1,). NaN if it is constant.
+
+    Close to 1 for long where neighbours agree; about 0 at once for white noise, within ± 2 / √n.
+    """
+    centred = np.asarray(series, np.float64) - np.mean(series)
+    products = [centred[: len(centred) - lag] @ centred[lag:] for lag in range(max_lag + 1)]
+    with np.errstate(invalid="ignore"):
+        return np.array(products) / products[0]
+
+
+def input_gradients(model: nn.Module, images: Tensor, output: int = 0) -> Tensor:
+    """The gradient of one output by every image: of the images' shape. Mode and what stays: as in `gradient_flow`.
+
+    In eval mode, or without batch norm, each image has its own; in train mode they are of the sum over the batch.
+    """
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs, _ = forward(model, images)
+        return torch.autograd.grad(outputs[:, output].sum(), images)[0]
+
+
+def gradient_cosines(gradients: Tensor) -> Tensor:
+    """(N, …) gradients → (N, N) float64: the cosine of the angle between any two; NaN for one that is exactly 0."""
+    rows = gradients.flatten(1).double()
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    return rows @ rows.T

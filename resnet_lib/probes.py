@@ -66,32 +66,34 @@ def position(name: str) -> tuple[str, int | None]:
     return stage, int(rest[0]) if rest and rest[0].isdecimal() else None
 
 
-def loss_gradients(
-    model: nn.Module, images: Tensor, labels: Tensor, parameters: Mapping[str, nn.Parameter]
-) -> tuple[float, dict[str, Tensor | None]]:
-    """Mean cross-entropy of the model's logits, and its gradient by each of these parameters (None: not used).
+def forward(model: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[nn.Parameter, Tensor]]:
+    """The model's output with its graph, and the leaf of that graph that stands in for each parameter.
 
-    images: what the model takes, floating point; labels: (N,) int64. The model runs in the mode it is in (batch norm
-    with the batch's statistics in train mode) on stand-ins: parameters, their `.grad` and `requires_grad`, buffers,
-    mode and the random state stay as they were.
+    The model runs in the mode it is in (batch norm with the batch's statistics in train mode), but on stand-ins:
+    parameters, their `.grad` and `requires_grad`, buffers, mode and the random state stay as they were.
+    """
+    # Stand-ins share the parameters' memory, but are leaves of a graph of their own; buffers are copied to be written.
+    leaves = {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    cuda = [inputs.device] if inputs.is_cuda else []
+    with torch.random.fork_rng(devices=cuda), torch.enable_grad():
+        outputs = functional_call(model, leaves | buffers, (inputs,))
+    return outputs, {parameter: leaves[name] for name, parameter in model.named_parameters()}
 
+
+def forward_loss(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[nn.Parameter, Tensor]]:
+    """Mean cross-entropy of the model's logits, with its graph, and the stand-ins of the parameters; see `forward`.
+
+    images: what the model takes, floating point; labels: (N,) int64.
     Raises ValueError if images and labels do not fit each other or the model.
     """
     parameter = next(model.parameters())
     _check_images(images, labels, parameter.dtype)
     images, labels = images.to(parameter.device), labels.to(parameter.device)
-    # Stand-ins share the parameters' memory, but are leaves of a graph of their own; buffers are copied to be written.
-    leaves = {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    names = {id(value): name for name, value in model.named_parameters()}
-    cuda = [images.device] if images.is_cuda else []
-    with torch.random.fork_rng(devices=cuda), torch.enable_grad():
-        logits = functional_call(model, leaves | buffers, (images,))
-        _check_logits(logits, labels)
-        loss = F.cross_entropy(logits, labels)
-        wanted = [leaves[names[id(value)]] for value in parameters.values()]
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    return loss.item(), dict(zip(parameters, gradients, strict=True))
+    logits, leaves = forward(model, images)
+    _check_logits(logits, labels)
+    with torch.enable_grad():
+        return F.cross_entropy(logits, labels), leaves
 
 
 def _check_images(images: Tensor, labels: Tensor, dtype: torch.dtype) -> None:

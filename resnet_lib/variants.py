@@ -116,7 +116,7 @@ def scale_shortcuts(model: nn.Module, factor: float) -> None:
     0 leaves the residual branches alone, 1 changes nothing. He et al. 2016, arXiv:1603.05027, §3.1.
     Raises ValueError if the model has no shortcuts.
     """
-    for block in _residual_blocks(model):
+    for block in residual_blocks(model):
         block.downsample = nn.Sequential(block.downsample, Scale(factor))
 
 
@@ -125,15 +125,21 @@ def zero_init_residual(model: nn.Module) -> None:
 
     Goyal et al. 2017, arXiv:1706.02677, §5.1. Raises ValueError if the model has no shortcuts.
     """
-    for block in _residual_blocks(model):
-        nn.init.zeros_(block.bn3.weight if isinstance(block, Bottleneck) else block.bn2.weight)
+    for block in residual_blocks(model):
+        nn.init.zeros_(last_norm(block).weight)
 
 
-def _residual_blocks(model: nn.Module) -> list[nn.Module]:
+def residual_blocks(model: nn.Module) -> list[BasicBlock | Bottleneck]:
+    """The model's blocks in forward order. Raises ValueError if there are none, or some have no shortcut."""
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
     if not blocks or any(block.downsample is None for block in blocks):
         raise ValueError("The model has no shortcuts: expected a residual network of resnet_lib.models.")
     return blocks
+
+
+def last_norm(block: BasicBlock | Bottleneck) -> nn.Module:
+    """The module that the block's residual branch ends with: its last batch norm, or what stands in its place."""
+    return block.bn3 if isinstance(block, Bottleneck) else block.bn2
 
 
 def _replace(model: nn.Module, kind: type[nn.Module], new: type[nn.Module]) -> None:

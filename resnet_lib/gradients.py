@@ -7,7 +7,7 @@ networks to compare.
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,24 @@ class _Gate(torch.autograd.Function):
         return (gradient if ctx.is_open() else None), None
 
 
+@contextmanager
+def _gates(blocks: Sequence[nn.Module], path: set[int]) -> Iterator[None]:
+    """In what is computed now, gradients will pass block i by its residual branch if i is in `path`, else around it."""
+
+    def gate(is_open: Callable[[], bool]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        return lambda _module, _inputs, output: _Gate.apply(output, is_open)
+
+    handles = []
+    for i, block in enumerate(blocks):
+        handles.append(last_norm(block).register_forward_hook(gate(lambda i=i: i in path)))
+        handles.append(block.downsample.register_forward_hook(gate(lambda i=i: i not in path)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def path_length_gradients(
     model: nn.Module, images: Tensor, labels: Tensor, samples: int = 20, seed: int = 0
 ) -> pd.DataFrame:
@@ -181,25 +199,25 @@ def path_length_gradients(
     Columns: length; paths, how many there are (n over k); sampled; gradient_norm, the mean over the sampled paths
     of the norm of the gradient that arrives at the first block's input; total = paths · gradient_norm, and its share.
 
-    Raises ValueError if the model has no residual blocks.
+    Raises ValueError if the model has no shortcuts or samples is below 1.
     """
+    if samples < 1:
+        raise ValueError(f"samples={samples}: expected at least 1.")
     blocks = residual_blocks(model)
-    through: set[int] = set()  # the blocks that the present path passes by their residual branch
+    path: set[int] = set()  # the blocks that the present path passes by their residual branch
     starts: list[Tensor] = []
-    with ExitStack() as hooks:
-        hooks.callback(blocks[0].register_forward_pre_hook(lambda _, inputs: starts.append(inputs[0])).remove)
-        for i, block in enumerate(blocks):
-            gates = {last_norm(block): lambda i=i: i in through, block.downsample: lambda i=i: i not in through}
-            for module, is_open in gates.items():
-                hook = lambda _, __, output, is_open=is_open: _Gate.apply(output, is_open)  # noqa: E731
-                hooks.callback(module.register_forward_hook(hook).remove)
-        loss, _ = forward_loss(model, images, labels)
+    handle = blocks[0].register_forward_pre_hook(lambda _module, inputs: starts.append(inputs[0]))
+    try:
+        with _gates(blocks, path):
+            loss, _ = forward_loss(model, images, labels)
+    finally:
+        handle.remove()
     random, rows = np.random.default_rng(seed), []
     for length in range(len(blocks) + 1):
         norms = []
-        for path in _paths(len(blocks), length, samples, random):
-            through.clear()
-            through.update(path)
+        for chosen in _paths(len(blocks), length, samples, random):
+            path.clear()
+            path.update(chosen)
             norms.append(norm(torch.autograd.grad(loss, starts[0], retain_graph=True)[0]))
         rows.append((length, math.comb(len(blocks), length), len(norms), float(np.mean(norms))))
     table = pd.DataFrame(rows, columns=["length", "paths", "sampled", "gradient_norm"])

@@ -394,6 +394,8 @@ def test_paths_of_a_network_with_batch_norm_and_relu(batch):
 def test_path_lengths_need_shortcuts(batch):
     with pytest.raises(ValueError, match="no shortcuts"):
         path_length_gradients(cifar_resnet(8, "none"), *batch)
+    with pytest.raises(ValueError, match="samples=0"):
+        path_length_gradients(cifar_resnet(8), *batch, samples=0)
 
 
 def test_slope_along_a_line_is_that_of_finite_differences(batch):

@@ -1,12 +1,7 @@
 // Accuracy by epoch as SVG; redrawn whenever Python sends new points.
-const WIDTH = 640, HEIGHT = 260, LEFT = 48, RIGHT = 110, TOP = 14, BOTTOM = 40;
+import { element } from "./svg.js";
 
-function element(name, attributes, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
+const WIDTH = 640, HEIGHT = 260, LEFT = 48, RIGHT = 110, TOP = 14, BOTTOM = 40;
 
 function percent(share) {
   return `${Math.round(100 * share)}%`;

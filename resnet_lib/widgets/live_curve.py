@@ -1,16 +1,10 @@
-"""Views for notebooks: small SVG drawings in the page, fed by Python.
-
-Each has a fixed text form, so that stored notebook outputs stay comparable, and a static figure stands beside it in
-the notebook for readers who have no running kernel.
-"""
-
-from pathlib import Path
+"""A curve that grows while a network trains."""
 
 import anywidget
 import pandas as pd
 import traitlets
 
-STATIC = Path(__file__).resolve().parent / "static"
+from resnet_lib.widgets.script import STATIC, script
 
 
 class LiveCurve(anywidget.AnyWidget):
@@ -19,7 +13,7 @@ class LiveCurve(anywidget.AnyWidget):
     epochs: the length of the run, which fixes the axis.
     """
 
-    _esm = STATIC / "live_curve.js"
+    _esm = script("live_curve.js")
     _css = STATIC / "live_curve.css"
     epochs = traitlets.Int().tag(sync=True)
     # One list per curve: its name, then its accuracy after each epoch, from 0 to 1.

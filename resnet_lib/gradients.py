@@ -190,7 +190,7 @@ def path_length_gradients(
 ) -> pd.DataFrame:
     """How much gradient travels on paths of each length: a row per length k = 0, …, n for n residual blocks.
 
-    In the unravelled view (Veit et al. 2016, arXiv:1605.06431, §4.3) a path goes through k of the blocks by their
+    In the unravelled view (Veit et al. 2016, arXiv:1605.06431, §5) a path goes through k of the blocks by their
     residual branch and around the others by their shortcut. One forward pass of all; then for each length `samples`
     backward passes of single paths drawn from `seed`, or one of every path if there are no more than that.
 

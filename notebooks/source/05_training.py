@@ -1,0 +1,433 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Training: what happens in 150 epochs?
+#
+# | | |
+# | --- | --- |
+# | **Question** | What does a training run do, step by step, and can I trust what it reports? |
+# | **Afterwards you can** | write the training loop yourself, and show that it is right to the last bit; read a recipe; stop a run and resume it without a trace; compare two networks fairly; read a recorded run with its provenance |
+# | **You need** | [notebook 00](00_start_here.ipynb); derivatives, and what a convolution is; some PyTorch helps |
+# | **Time** | 40 minutes to read; the cells run in about a minute on two processor cores |
+
+# %%
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+
+from resnet_lib import plots
+from resnet_lib.checks import training as check
+from resnet_lib.data import BatchLoader, load_cifar10
+from resnet_lib.models import cifar_resnet
+from resnet_lib.training import README_RECIPE, Recipe, evaluate, fit
+
+train = load_cifar10("train", size="bundled")
+test = load_cifar10("test", size="bundled")
+
+# %% [markdown]
+# ## 1. One step
+#
+# Training is one small step, many times over. Take a batch of images, ask the network for its answers, measure how bad
+# they are with one number (the **loss**), and find for every weight how the loss would change if the weight grew: the
+# **gradient**. Then move every weight a little against it.
+#
+# The rule is **SGD with momentum and weight decay**. PyTorch keeps a *velocity* $v$ beside each weight $w$, and a step
+# with gradient $g$, learning rate $\eta$, momentum $\mu$ and weight decay $\lambda$ is
+#
+# $$v \leftarrow \mu v + (g + \lambda w), \qquad w \leftarrow w - \eta v.$$
+#
+# The velocity remembers where the last steps went, so that steps in a lasting direction add up and those that go back
+# and forth cancel. Weight decay pulls each weight a little towards zero. Here are the two lines as code.
+
+
+# %%
+def sgd_step(weight, velocity, gradient, lr, momentum, weight_decay):
+    velocity = momentum * velocity + gradient + weight_decay * weight
+    return weight - lr * velocity, velocity
+
+
+# %% [markdown]
+# **Predict.** PyTorch's own optimiser takes three steps on a real batch, and so do our two lines. Will the weights be
+# equal *exactly*, or only nearly?
+
+# %%
+torch.manual_seed(0)
+network = cifar_resnet(8)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+images, labels = next(iter(BatchLoader(train, batch_size=64)))
+ours = network.fc.weight.detach().clone()
+velocity = torch.zeros_like(ours)
+
+for _ in range(3):
+    optimizer.zero_grad()
+    F.cross_entropy(network(images), labels).backward()
+    ours, velocity = sgd_step(ours, velocity, network.fc.weight.grad, 0.1, 0.9, 1e-4)
+    optimizer.step()
+
+print("largest difference below one in a million:", (ours - network.fc.weight).abs().max().item() < 1e-6)
+
+# %% [markdown]
+# Nearly: PyTorch may add the same numbers in another order, and sums of floating-point numbers round. What matters is
+# that no *term* is missing: leave out the weight decay, and the difference is a thousand times larger. (The last
+# exercise has you write this step, and its check knows the usual slips.)
+
+# %% [markdown]
+# ## 2. The loop
+#
+# A whole run is this step inside two loops, over the epochs and over the batches of each. Before each step the learning
+# rate is set from the schedule. That is all there is; the function below is a complete training program.
+
+
+# %%
+def train_by_hand(network, data, recipe):
+    network.to(memory_format=torch.channels_last)
+    loader = BatchLoader(data, recipe.batch_size, augment=True, shuffle=True, seed=recipe.seed)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=recipe.weight_decay)
+    network.train()
+    for epoch in range(recipe.epochs):
+        for step, (images, labels) in enumerate(loader.epoch(epoch)):
+            optimizer.param_groups[0]["lr"] = recipe.learning_rate(epoch + step / len(loader))
+            optimizer.zero_grad()
+            F.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+
+
+# %% [markdown]
+# Four details that are easy to get wrong:
+#
+# - `zero_grad` comes before `backward`: PyTorch *adds* new gradients to old ones.
+# - `network.train()` puts batch normalisation into training mode; a forgotten one trains something else.
+# - `shuffle=True`: a new order in each epoch. Sorted by class, the network would forget the first class while it
+#   learns the last.
+# - `channels_last` changes nothing in the results' meaning, only the order of numbers in memory: processors' fast
+#   convolutions want the channels of a pixel side by side.
+#
+# The course's `fit` is this loop with a progress bar, checkpoints and helpful errors around it. That is a claim, so
+# test it: the same start, the same recipe, two epochs.
+#
+# **Predict.** Equal to the last bit this time, or only nearly?
+
+# %%
+few = train[:1000]
+short = Recipe(epochs=2, batch_size=50, peak_lr=0.1, schedule="multi_step", milestones=(1,))
+
+torch.manual_seed(0)
+by_hand = cifar_resnet(8)
+train_by_hand(by_hand, few, short)
+
+torch.manual_seed(0)
+by_fit = cifar_resnet(8)
+fit(by_fit, few, short, progress=False)
+
+# %%
+def same_bits(a, b):
+    return all(torch.equal(a.state_dict()[name], b.state_dict()[name]) for name in a.state_dict())
+
+
+print("the same to the last bit:", same_bits(by_hand, by_fit))
+
+# %% [markdown]
+# To the last bit: the same operations in the same order round the same way. So from here on we can use `fit`, and know
+# what it does.
+
+# %% [markdown]
+# ## 3. A recipe
+#
+# Everything that decides a run, apart from the network and the data, stands in one **recipe**. This is the one of the
+# [README](../README.md) that the course grew out of:
+
+# %%
+README_RECIPE
+
+# %% [markdown]
+# 150 epochs; the rate starts at 0.1 and is divided by ten when epochs 80, 110 and 130 begin. On a logarithmic axis
+# that is a staircase with equal steps:
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
+epochs = range(README_RECIPE.epochs)
+axes.step(epochs, [README_RECIPE.learning_rate(epoch) for epoch in epochs], where="post", color=plots.BLUE)
+axes.set(title="Each drop divides the rate by ten", xlabel="epoch", ylabel="learning rate", yscale="log")
+plots.show(
+    figure,
+    alt="Learning rate by epoch on a logarithmic axis: 0.1 until epoch 80, then 0.01, from epoch 110 on 0.001 and from "
+    "epoch 130 on 0.0001.",
+)
+
+# %% [markdown]
+# **Predict.** What will the accuracy curve look like where the rate drops: will it rise, fall, or hardly change? And
+# will all three drops do the same?
+
+# %% [markdown]
+# ## 4. A whole run, recorded
+#
+# A run like this takes minutes to hours on two cores, so here is one that was recorded: **ResNet-20** on all 50,000 training
+# images, with the README's schedule squeezed from 150 epochs into 15 (drops after epochs 8, 11 and 13) and batches of 128.
+# With it stands how it was made: anyone with the command and the commit can make it again.
+
+# %%
+from resnet_lib.runs import load_run
+
+run = load_run("resnet20_readme_15")
+print(run.sessions[-1]["command"])
+print(run.sessions[-1]["hardware"], "torch", run.sessions[-1]["versions"]["torch"])
+print("sessions it was trained in:", len(run.sessions))
+
+# %% [markdown]
+# More than one session: it was killed in the middle of an epoch, and resumed. Section 5 shows why that leaves no trace.
+
+# %%
+plots.show(
+    plots.accuracy_curve(run.history, "ResNet-20, 15 epochs: the first drop is the large one", milestones=(8, 11, 13)),
+    alt="Accuracy by epoch for training and test images over 15 epochs. Both rise to around 80 percent in eight "
+    "epochs, the test curve in jumps; at the first drop of the learning rate both leap up, and then they hardly move.",
+)
+
+# %% [markdown]
+# In numbers: the test accuracy of the last epoch before each drop, and of the last epoch before the next drop (or the
+# end of the run).
+
+# %%
+accuracy = run.history["test_accuracy"]
+for before, after in [(7, 10), (10, 12), (12, 14)]:
+    gain = accuracy[after] - accuracy[before]
+    print(f"drop after epoch {before + 1:2}: {accuracy[before]:.1%} → {accuracy[after]:.1%}, {100 * gain:+.1f} points")
+
+# %% [markdown]
+# The first drop is worth far more than the other two together. But be careful with what this shows: it is **one** run
+# with one seed, and a single epoch at a rate of 0.1 jumps up and down by several points, so the "before" of the first
+# drop is partly luck. What a drop buys, with its uncertainty, over 150 epochs and against other schedules, is the
+# question of notebook 06.
+
+# %% [markdown]
+# ## 5. Stop, and resume to the same bits
+#
+# Long runs get interrupted: the lid closes, the power goes, someone presses <kbd>Ctrl</kbd> + <kbd>C</kbd>. `fit` writes a **checkpoint** after
+# each epoch, and the same call goes on from there.
+#
+# **Predict.** One run goes through in one piece. Another is stopped after two of three epochs and resumed. How different
+# will their weights be: by a lot, a little, or not at all?
+
+# %%
+three_epochs = replace(short, epochs=3)
+
+torch.manual_seed(0)
+in_one_piece = cifar_resnet(8)
+whole = fit(in_one_piece, few, three_epochs, evaluate_on=test, progress=False)
+
+# %% [markdown]
+# To stop the other one, we press Ctrl-C by program, when two epochs are done.
+
+# %%
+folder = tempfile.TemporaryDirectory()
+checkpoint = Path(folder.name) / "checkpoint.pt"
+
+
+def stop_after_two(history):
+    if len(history) == 2:
+        raise KeyboardInterrupt
+
+
+try:
+    torch.manual_seed(0)
+    fit(
+        cifar_resnet(8), few, three_epochs, test, checkpoint=checkpoint, on_epoch=stop_after_two, progress=False
+    )
+except KeyboardInterrupt as stop:
+    print(type(stop).__name__)
+
+# %% [markdown]
+# That network is gone. A new one with other random weights takes up the checkpoint:
+
+# %%
+torch.manual_seed(12345)
+resumed = cifar_resnet(8)
+after_stop = fit(resumed, few, three_epochs, test, checkpoint=checkpoint, progress=False)
+folder.cleanup()
+
+columns = ["epoch", "lr", "train_loss", "train_accuracy", "test_accuracy"]
+print("weights the same to the last bit:", same_bits(in_one_piece, resumed))
+print("history the same:", whole[columns].equals(after_stop[columns]))
+
+# %% [markdown]
+# Not at all. Two things make that possible: the checkpoint holds everything that the next step reads (exercise 3 asks
+# what that is), and the batches of an epoch follow from the seed and the epoch's number alone, not from what was drawn before.
+#
+# The course's tests do this with a real `kill -9` in the middle of an epoch.
+
+# %% [markdown]
+# ## 6. Plain against residual
+#
+# Now the question of the whole course, on a small scale. Two networks of 32 layers: one with shortcuts, and its **plain
+# twin** with the very same layers and without the additions. (`shortcut="A"` has no weights of its own, so both have
+# equally many.) Same start, same 2,000 images in the same order, same recipe.
+
+# %%
+torch.manual_seed(0)
+residual = cifar_resnet(32, shortcut="A")
+torch.manual_seed(0)
+plain = cifar_resnet(32, shortcut="none")
+print("same weights at the start:", same_bits(residual, plain))
+
+# %% [markdown]
+# **Predict.** After four epochs, which has the lower *training* loss, and by how much? (Not the test accuracy: the
+# question is which one can be *trained*.)
+
+# %% tags=["nbval-ignore-output"]
+recipe = Recipe(epochs=4, batch_size=50, peak_lr=0.1, schedule="one_cycle", weight_decay=5e-4)
+histories = {
+    "residual": fit(residual, train[:2000], recipe),
+    "plain": fit(plain, train[:2000], recipe),
+}
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+for (name, history), color, marker in zip(histories.items(), (plots.BLUE, plots.ORANGE), "os"):
+    axes.plot(history["epoch"] + 1, history["train_loss"], color=color, marker=marker, label=name)
+axes.axhline(torch.tensor(10.0).log(), color=plots.GREY, linestyle=":", label="guessing, ln 10")
+axes.set(title="32 layers: the twin with shortcuts learns faster", xlabel="epoch", ylabel="training loss", xticks=range(1, 5))
+axes.legend()
+plots.show(
+    figure,
+    alt="Training loss over four epochs. The residual network starts higher and falls well below guessing; the plain "
+    "one starts near guessing and falls slowly.",
+)
+
+# %%
+final = {name: history["train_accuracy"].iloc[-1] for name, history in histories.items()}
+print("residual ahead by more than five points:", final["residual"] - final["plain"] > 0.05)
+print("plain better than guessing:", final["plain"] > 0.12)
+
+# %% [markdown]
+# The residual network is well ahead. Be exact about what that says:
+#
+# - It says that *here*, at 32 layers, with this recipe, in 160 steps, shortcuts made training faster. It does not say
+#   that the plain network *cannot* learn: it does, slowly.
+# - It does **not** say why. "Its gradients vanish" is the usual answer. Notebook 01 measures gradients in networks like
+#   these, and with batch normalisation they do the opposite.
+# - It depends on the recipe. This one raises the rate gradually. Exercise 4 takes that away.
+#
+# He et al. saw the same over whole runs: their plain networks got *worse* in training error as they got deeper, and they
+# called it **degradation**. Notebook 07 repeats it at several depths with several seeds.
+
+# %% [markdown]
+# ## Summary
+#
+# - A step of SGD with momentum and weight decay is two lines; a training run is that step in two loops.
+# - `fit` is that loop to the last bit, plus checkpoints, a progress bar and errors that help.
+# - A recipe holds all that decides a run; a recorded run without its recipe, commit and hardware is an anecdote.
+# - A run that can be resumed to the same bits is one whose every ingredient is known.
+# - In a small, fair comparison at 32 layers the network with shortcuts trained faster. Why is still open.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** What is the README's learning rate in epoch 110, counted from 0?
+
+# %%
+answer = ...
+check.readme_rate(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# answer = README_RECIPE.learning_rate(110)
+# check.readme_rate(answer)
+# ```
+#
+# Milestones 80 and 110 have been reached: 0.1 × 0.1 × 0.1 = 0.001.
+# </details>
+#
+# **2.** How many optimiser steps does the README's whole run take, on all 50,000 training images?
+
+# %%
+answer = ...
+check.readme_steps(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# import math
+#
+# answer = 150 * math.ceil(50_000 / 32)
+# check.readme_steps(answer)
+# ```
+#
+# 1,562 full batches hold 49,984 images; the last 16 make one more step. 150 × 1,563 = 234,450.
+# </details>
+#
+# **3.** To resume to the same bits when the batches and the rate follow from seed and epoch: which of these must a
+# checkpoint hold? Answer with a set of some of
+# `"weights"`, `"momentum"`, `"batch-norm statistics"`, `"gradients"`, `"epoch number"`, `"test accuracy"`.
+
+# %%
+answer = ...
+check.needed_to_resume(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# answer = {"weights", "momentum", "batch-norm statistics", "epoch number"}
+# check.needed_to_resume(answer)
+# ```
+#
+# The next step reads the weights, the velocity and (for the rate and the batches) the epoch. The running statistics of
+# batch normalisation are read by every evaluation. Gradients are computed afresh, and accuracy is only reported.
+# </details>
+#
+# **4.** Write the step of section 1 so that it returns the new weight only.
+
+# %%
+def momentum_step(weight, velocity, gradient, lr, momentum, weight_decay):
+    return ...
+
+
+check.momentum_step(momentum_step)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def momentum_step(weight, velocity, gradient, lr, momentum, weight_decay):
+#     velocity = momentum * velocity + gradient + weight_decay * weight
+#     return weight - lr * velocity
+#
+#
+# check.momentum_step(momentum_step)
+# ```
+#
+# The order matters when the rate changes: because the rate multiplies the *whole* velocity, a drop of the rate shortens
+# the very next step tenfold.
+# </details>
+#
+# **5.** *Turn a knob.* Give section 6 a constant rate (`schedule="constant"`), so that training starts at 0.1 at once, and
+# train both networks anew. Predict first: who is ahead now?
+#
+# <details><summary>What to expect</summary>
+#
+# CONSTANT_RESULT
+# </details>
+
+# %% [markdown]
+# ## References
+#
+# - K. He, X. Zhang, S. Ren, J. Sun, [*Deep Residual Learning for Image Recognition*](https://arxiv.org/abs/1512.03385), 2015: degradation and plain against residual (§4.1), the CIFAR-10 networks and their recipe (§4.2).
+# - I. Sutskever, J. Martens, G. Dahl, G. Hinton, [*On the importance of initialization and momentum in deep learning*](https://proceedings.mlr.press/v28/sutskever13.html), 2013.
+# - I. Loshchilov, F. Hutter, [*Decoupled Weight Decay Regularization*](https://arxiv.org/abs/1711.05101), 2017: where weight decay should stand, and why SGD's differs from AdamW's.

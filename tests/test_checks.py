@@ -1,0 +1,157 @@
+"""The exercises' checks: the folded solution passes, the stub gets a "not yet", known slips get their own diagnosis."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+from resnet_lib.checks import start_here, training
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def exercises(path: Path) -> list[tuple[str, str]]:
+    """Stub and solution of each exercise that has a check, as source code."""
+    cells = nbformat.read(path, as_version=4).cells
+    start = next(i for i, cell in enumerate(cells) if cell.source.startswith("## Exercises"))
+    pairs = []
+    for cell, following in zip(cells[start:], cells[start + 1 :], strict=False):
+        if cell.cell_type == "code":
+            solution = re.search(r"<summary>Solution</summary>\s+```python\n(.*?)```", following.source, re.DOTALL)
+            assert solution, f"no folded solution after:\n{cell.source}"
+            pairs.append((cell.source, solution[1]))
+    return pairs
+
+
+def names_of_first_code_cells(path: Path) -> dict:
+    """The imports of a notebook, which its exercises rely on."""
+    names = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            imports = [line for line in cell.source.splitlines() if line.startswith(("import ", "from "))]
+            exec("\n".join(imports), names)
+    return names
+
+
+def said(function, answer) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert function(answer) is None
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_folded_solutions_pass_and_stubs_get_a_friendly_not_yet(path, capsys):
+    names = names_of_first_code_cells(path)
+    pairs = exercises(path)
+    assert len(pairs) >= 3
+    for stub, solution in pairs:
+        exec(stub, dict(names))
+        assert capsys.readouterr().out.startswith("◦ Not yet")
+        exec(solution, dict(names))
+        assert capsys.readouterr().out.startswith("✓ Right")
+
+
+WRONG_NUMBERS = [
+    (start_here.numbers_per_image, 1024, "red, green and blue"),
+    (start_here.numbers_per_image, 10, "number of classes"),
+    (start_here.numbers_per_image, 96, "one row"),
+    (start_here.steps_per_epoch, 78, "the other 8"),
+    (start_here.steps_per_epoch, 78.125, "0.125 of a step"),
+    (start_here.steps_per_epoch, 64, "not the number of batches"),
+    (training.readme_rate, 0.01, "its own epoch"),
+    (training.readme_rate, 0.0001, "only two"),
+    (training.readme_rate, 0.1, "at the start"),
+    (training.readme_steps, 234_300, "16 images"),
+    (training.readme_steps, 58_650, "batches of 128"),
+    (training.readme_steps, 1563, "one epoch"),
+]
+
+
+@pytest.mark.parametrize(("check", "answer", "diagnosis"), WRONG_NUMBERS)
+def test_wrong_numbers_get_their_own_diagnosis(check, answer, diagnosis):
+    text = said(check, answer)
+    assert text.startswith("✗")
+    assert diagnosis in text
+    assert "Look again at" in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"), [(3073, "too large"), (1, "too small"), ("3072", "str"), (None, "NoneType")]
+)
+def test_other_wrong_answers_are_told_what_they_are(answer, told):
+    text = said(start_here.numbers_per_image, answer)
+    assert text.startswith("✗")
+    assert told in text
+
+
+def test_a_number_may_come_as_a_tensor():
+    assert said(start_here.numbers_per_image, torch.tensor(3072)).startswith("✓")
+
+
+WRONG_ACCURACIES = [
+    (lambda logits, labels: (logits.argmax(1) == labels).sum(), "not their share"),
+    (lambda logits, labels: (logits.argmax(1) != labels).float().mean(), "the error"),
+    (lambda logits, labels: 100 * (logits.argmax(1) == labels).float().mean(), "percent"),
+    (lambda logits, labels: logits.argmax(1) == labels, "for each image"),
+    (lambda logits, labels: (logits.max(1).values == labels).float().mean(), "`argmax` gives its position"),
+    (lambda logits, labels: logits.nonsense, "raised an error"),
+    (lambda logits, labels: 0.123, "None of the usual slips"),
+]
+
+
+@pytest.mark.parametrize(("function", "diagnosis"), WRONG_ACCURACIES)
+def test_wrong_accuracy_functions_get_their_own_diagnosis(function, diagnosis):
+    text = said(start_here.accuracy, function)
+    assert text.startswith("✗")
+    assert diagnosis in text
+
+
+WRONG_STEPS = [
+    (lambda w, v, g, lr, mu, wd: w + lr * (mu * v + g + wd * w), "minus"),
+    (lambda w, v, g, lr, mu, wd: w - lr * (mu * v + g), "Weight decay is missing"),
+    (lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w), "Momentum is missing"),
+    (lambda w, v, g, lr, mu, wd: w - (mu * v + lr * (g + wd * w)), "old velocity"),
+    (lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w + mu * (mu * v + g + wd * w)), "Nesterov"),
+    (lambda w, v, g, lr, mu, wd: w - lr * (mu * v + g) - wd * w, "outside"),
+    (lambda w, v, g, lr, mu, wd: mu * v + g + wd * w, "new velocity"),
+    (lambda w, v, g, lr, mu, wd: (w, v), "None of the usual slips"),
+]
+
+
+@pytest.mark.parametrize(("function", "diagnosis"), WRONG_STEPS)
+def test_wrong_momentum_steps_get_their_own_diagnosis(function, diagnosis):
+    text = said(training.momentum_step, function)
+    assert text.startswith("✗")
+    assert diagnosis in text
+
+
+def test_a_function_that_changes_its_arguments_in_place_is_judged_by_its_result():
+    def in_place(weight, velocity, gradient, lr, momentum, weight_decay):
+        velocity.mul_(momentum).add_(gradient).add_(weight, alpha=weight_decay)
+        return weight.sub_(velocity, alpha=lr)
+
+    assert said(training.momentum_step, in_place).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        ({"weights", "batch-norm statistics", "epoch number"}, "lacks “momentum”"),
+        ({"weights", "momentum", "epoch number"}, "no parameters"),
+        (set(training.STATE_CHOICES), "Each step computes its own gradients"),
+        ({"weights", "momentum", "batch-norm statistics"}, "The rate and the batches follow from it"),
+        ("weights", "not among these"),
+        ({"weights", "optimizer"}, "not among these"),
+        (7, "not among these"),
+    ],
+)
+def test_wrong_checkpoints_get_their_own_diagnosis(answer, diagnosis):
+    text = said(training.needed_to_resume, answer)
+    assert text.startswith("✗")
+    assert diagnosis in text

@@ -118,7 +118,7 @@ def test_the_true_file_has_the_size_that_is_asked_of_the_disk():
     assert download.FULL_BYTES == 60_000 * (32 * 32 * 3 + 8) + 336
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data())
 def test_damage_to_the_file_is_told_at_the_second_call(draw, batches, root, tmp_path, no_npm):
     path = root / "cifar10.safetensors"

@@ -30,7 +30,7 @@ from resnet_lib.data import DataError
 from resnet_lib.sources import read_archive, read_source
 
 # The folder is the same for all examples of a test; each writes the same file anew.
-FUZZ = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

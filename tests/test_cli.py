@@ -20,7 +20,7 @@ from resnet_lib import __main__ as cli
 from resnet_lib.data import load_cifar10
 from resnet_lib.models import create_model
 from resnet_lib.provenance import RunFolder, describe_session
-from resnet_lib.training import evaluate
+from resnet_lib.training import Recipe, evaluate, fit
 
 # `python -m resnet_lib` on every 25th image of the bundled set, so that an epoch takes a quarter of a second. A test
 # runner in the background of a shell hands down a SIGINT that is ignored; a person's terminal does not.
@@ -133,6 +133,14 @@ def test_a_run_leaves_its_history_its_checkpoint_and_how_it_was_made(uninterrupt
     # The command is complete, and its folder is the run's own, not this machine's.
     assert shlex.split(sessions[0]["command"]) == ["python", "-m", "resnet_lib", "train", *SETTINGS, "--out", "run"]
     assert str(folder.parent) not in (folder / "provenance.json").read_text()
+
+
+def test_the_command_is_fit_with_the_seed_before_the_weights(uninterrupted):
+    torch.manual_seed(2)
+    model = create_model("resnet8")
+    recipe = Recipe(8, 50, 0.1, "multi_step", (4, 6, 7), momentum=0.9, weight_decay=1e-4, seed=2)
+    fit(model, load_cifar10("train", "bundled")[::25], recipe, progress=False)
+    assert same_tensors(model.state_dict(), read_run(uninterrupted[0])[0]["model"])
 
 
 @pytest.mark.parametrize("how", ["kill -9", "Ctrl-C"])

@@ -77,7 +77,7 @@ def same_history(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 def test_fit_is_the_plain_loop_to_the_bit(train, test):
-    model = resnet8()
+    model = resnet8().eval()  # as an evaluation may have left it
     history = fit(model, train, RECIPE, test, progress=False)
 
     plain = resnet8().to(memory_format=torch.channels_last)
@@ -364,6 +364,17 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(train, tes
         content = torch.load(checkpoint, weights_only=True)
         assert len(content["history"]) == 1
         assert all(value.isfinite().all() for value in content["model"].values())
+
+
+def test_a_step_with_a_loss_that_is_not_finite_moves_no_weight(train):
+    model = resnet8()
+    optimizer = training.make_optimizer(model, RECIPE)
+    nn.init.constant_(model.fc.bias, math.inf)
+    before = [parameter.clone() for parameter in model.parameters()]
+    loss, _ = training.train_step(model, optimizer, normalise(train.images[:10]), train.labels[:10])
+    assert math.isnan(loss)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
+    assert optimizer.state_dict()["state"] == {}
 
 
 def test_a_plainly_absurd_rate_diverges_within_the_first_epochs(train):

@@ -74,10 +74,10 @@ function stages({ left, slot, x }, layers) {
 }
 
 function layerNumbers({ left, right, slot, x }, depth) {
-  const step = [1, 2, 5, 10, 20, 50].find((count) => count * slot >= 26);
+  const step = [1, 5, 10, 20, 50].find((count) => count * slot >= 26);
   const numbers = [1, depth];
   for (let layer = step; layer < depth; layer += step) {
-    if (slot * Math.min(layer - 1, depth - layer) >= 22) numbers.push(layer);
+    if (slot * Math.min(layer - 1, depth - layer) >= 26) numbers.push(layer);
   }
   const y = PANELS.gradient.top + PANELS.gradient.height + FOOT + 16;
   return [
@@ -111,7 +111,7 @@ function marks({ role, minimum, median, maximum, measured }, quantity, panel, ax
   });
   return [
     gradient
-      ? element("path", { class: `bars ${role}`, d: path.join(""), "stroke-width": 2 * half })
+      ? element("path", { class: `bars ${role}`, d: path.join(""), "stroke-width": 2 * half, opacity: axis.slot < 4 ? 0.5 : 1 })
       : element("path", { class: `line ${role}`, d: path.join("") }),
     element("path", { class: `ranges ${role}`, d: ranges.join("") }),
     ...places.map((place, i) => mark(role, place, x(i), radius, quantity, i + 1)),

@@ -155,7 +155,7 @@ function render({ model, el }) {
   const reading = html("output");
   const rulerBox = html("label", { class: "look" }, look, html("span", {}, reading));
 
-  const box = html("div", { class: "resnet-lab gradient-flow-lab" }, panel, said, svg, rulerBox, axes, measure);
+  const box = html("div", { class: "resnet-lab gradient-flow-lab" }, panel, said, svg, rulerBox, html("div", { class: "tools" }, axes, measure));
   keepKeys(box);
   el.append(box);
   let width = 0, series = [];

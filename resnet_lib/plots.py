@@ -87,7 +87,7 @@ def log_line(axes: Axes, x: ArrayLike, values: ArrayLike, marker: str, **style: 
     # Where all is zero the label still needs a line to stand for it.
     (line,) = axes.plot(x, np.where(values > 0, values, np.nan), marker=marker, **style)
     zeros = x[values == 0]
-    bottom = {"transform": axes.get_xaxis_transform(), "clip_on": False, "linestyle": "none"}
+    bottom = {"transform": axes.get_xaxis_transform(), "clip_on": False, "in_layout": False, "linestyle": "none"}
     axes.plot(zeros, np.zeros(len(zeros)), marker, color=line.get_color(), markerfacecolor="none", **bottom)
 
 

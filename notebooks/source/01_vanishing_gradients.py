@@ -89,13 +89,18 @@ z = torch.linspace(-5, 5, 401, requires_grad=True)
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
 functions = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "ReLU": torch.relu}
 for (name, function), style in zip(functions.items(), ("-", "--", "-.")):
-    axes.plot(z.detach(), torch.autograd.grad(function(z).sum(), z)[0], style, label=name)
-axes.set(title="The sigmoid's slope is at most 1/4", xlabel="z", ylabel="derivative at z")
+    axes.plot(
+        z.detach(), torch.autograd.grad(function(z).sum(), z)[0], style, label=name
+    )
+axes.set(
+    title="The sigmoid's slope is at most 1/4", xlabel="z", ylabel="derivative at z"
+)
 axes.legend()
 plots.show(
     figure,
-    alt="Derivatives of three activation functions. The sigmoid's is a low hill of height one quarter, that of tanh a "
-    "hill of height one, and ReLU's a step from zero to one.",
+    alt="Derivatives of three activation functions. The sigmoid's is a low hill of "
+    "height one quarter, that of tanh a hill of height one, and ReLU's a step "
+    "from zero to one.",
 )
 
 # %% [markdown]
@@ -108,7 +113,9 @@ plots.show(
 # The measurement is three lines: one pass forward, one pass back, and the length (norm) of each layer's gradient.
 
 # %%
-network = experiment_net(Setting(depth=56, activation="sigmoid", batch_norm=False, shortcut="plain"))
+network = experiment_net(
+    Setting(depth=56, activation="sigmoid", batch_norm=False, shortcut="plain")
+)
 F.cross_entropy(network(images), labels).backward()
 norms = [p.grad.norm().item() for p in network.parameters() if p.dim() > 1]
 
@@ -120,7 +127,12 @@ print("layers:", len(norms))
 
 # %%
 flow = gradient_flow(network, images, labels)
-print("the same norms:", torch.allclose(torch.tensor(norms), torch.tensor(flow["gradient_norm"]).float(), rtol=1e-3))
+print(
+    "the same norms:",
+    torch.allclose(
+        torch.tensor(norms), torch.tensor(flow["gradient_norm"]).float(), rtol=1e-3
+    ),
+)
 flow[["name", "kind"]].iloc[[0, 1, 2, -2, -1]]
 
 # %% [markdown]
@@ -129,9 +141,11 @@ flow[["name", "kind"]].iloc[[0, 1, 2, -2, -1]]
 
 # %%
 plots.show(
-    plots.gradient_norms({"sigmoid": flow}, "Sigmoid: every layer back takes a share of the gradient"),
-    alt="Gradient norm by layer on a logarithmic axis, an almost straight line: from about one at layer 56 down to "
-    "less than ten to the minus 25 at layer 1.",
+    plots.gradient_norms(
+        {"sigmoid": flow}, "Sigmoid: every layer back takes a share of the gradient"
+    ),
+    alt="Gradient norm by layer on a logarithmic axis, an almost straight line: from "
+    "about one at layer 56 down to less than ten to the minus 25 at layer 1.",
 )
 
 # %% [markdown]
@@ -147,7 +161,7 @@ plots.show(
 
 # %%
 def moved_after(network, steps=30, lr=0.1, batch=16):
-    """Whether each layer's weights differ at all, to the last bit, after some steps of SGD."""
+    """Whether each layer's weights differ at all after some steps of SGD."""
     layers = {name: p for name, p in network.named_parameters() if p.dim() > 1}
     before = {name: p.detach().clone() for name, p in layers.items()}
     optimizer = torch.optim.SGD(network.parameters(), lr=lr)
@@ -159,6 +173,7 @@ def moved_after(network, steps=30, lr=0.1, batch=16):
     return {name: not torch.equal(p, before[name]) for name, p in layers.items()}
 
 
+# %%
 moved = moved_after(network)
 print("the first layer moved:", moved["conv1.weight"])
 print("the last layer moved: ", moved["fc.weight"])
@@ -182,19 +197,28 @@ print("the last layer moved: ", moved["fc.weight"])
 
 # %%
 def plain_flow(**setting):
-    return gradient_flow(experiment_net(Setting(depth=56, shortcut="plain", **setting)).train(), images, labels)
+    return gradient_flow(
+        experiment_net(Setting(depth=56, shortcut="plain", **setting)).train(),
+        images,
+        labels,
+    )
 
 
 small = plain_flow(activation="relu", initialisation="normal_0.01", batch_norm=False)
 xavier = plain_flow(activation="relu", initialisation="xavier", batch_norm=False)
+
+# %%
+
+# %%
 plots.show(
     plots.gradient_norms(
         {"N(0, 0.01²)": small, "Xavier": xavier, "sigmoid, as above": flow},
         "ReLU: small everywhere, first layer or last",
     ),
-    alt="Gradient norms by layer for three plain networks. Sigmoid rises from left to right over many powers of ten. "
-    "ReLU with Xavier's weights is nearly flat at about ten to the minus 11; with small normal weights it is exactly zero "
-    "in every layer.",
+    alt="Gradient norms by layer for three plain networks. Sigmoid rises from left to "
+    "right over many powers of ten. ReLU with Xavier's weights is nearly flat at "
+    "about ten to the minus 11; with small normal weights it is exactly zero in "
+    "every layer.",
 )
 
 # %% [markdown]
@@ -214,23 +238,42 @@ print("N(0, 0.01²), exactly 0 in every layer:", (small["gradient_norm"] == 0).a
 
 # %%
 def plain_signal(**setting):
-    return signal_flow(experiment_net(Setting(depth=56, shortcut="plain", **setting)).train(), images, labels)
+    return signal_flow(
+        experiment_net(Setting(depth=56, shortcut="plain", **setting)).train(),
+        images,
+        labels,
+    )
 
 
+# %%
 signals = {
-    "Xavier, ReLU": plain_signal(activation="relu", initialisation="xavier", batch_norm=False),
-    "Kaiming, ReLU": plain_signal(activation="relu", initialisation="kaiming", batch_norm=False),
-    "Kaiming, sigmoid": plain_signal(activation="sigmoid", initialisation="kaiming", batch_norm=False),
+    "Xavier, ReLU": plain_signal(
+        activation="relu", initialisation="xavier", batch_norm=False
+    ),
+    "Kaiming, ReLU": plain_signal(
+        activation="relu", initialisation="kaiming", batch_norm=False
+    ),
+    "Kaiming, sigmoid": plain_signal(
+        activation="sigmoid", initialisation="kaiming", batch_norm=False
+    ),
 }
+
+# %%
 figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for (name, signal), style in zip(signals.items(), ("o-", "s-", "^-")):
     axes.plot(2 * signal.index + 1, signal["variance"], style, markersize=4, label=name)
-axes.set(title="With Xavier's weights ReLU halves the signal", xlabel="layer", ylabel="variance", yscale="log")
+axes.set(
+    title="With Xavier's weights ReLU halves the signal",
+    xlabel="layer",
+    ylabel="variance",
+    yscale="log",
+)
 axes.legend()
 plots.show(
     figure,
-    alt="Variance of the forward signal by layer, on a logarithmic axis. With Xavier's weights and ReLU it falls in a "
-    "straight line by about twenty powers of ten; with Kaiming's it falls by two or three; with the sigmoid it stays.",
+    alt="Variance of the forward signal by layer, on a logarithmic axis. With "
+    "Xavier's weights and ReLU it falls in a straight line by about twenty powers "
+    "of ten; with Kaiming's it falls by two or three; with the sigmoid it stays.",
 )
 
 # %% [markdown]
@@ -246,8 +289,13 @@ padding = ((94 / 96) ** 19 * (46 / 48) ** 18 * (22 / 24) ** 18) ** 2
 doubling = (2 / 3) ** 2
 expected = math.log10(halved * padding * doubling)
 
-measured = math.log10(signals["Xavier, ReLU"]["variance"].iloc[-1] / images.square().mean())
-print(f"powers of ten lost, expected: {-expected:.0f}; measured within 1 of it: {abs(measured - expected) < 1}")
+measured = math.log10(
+    signals["Xavier, ReLU"]["variance"].iloc[-1] / images.square().mean()
+)
+print(
+    f"powers of ten lost, expected: {-expected:.0f};",
+    f"measured within 1 of it: {abs(measured - expected) < 1}",
+)
 
 # %% [markdown]
 # In the sigmoid network, on the other hand, the signal keeps its size. Is it in good health then? Not quite: size is not
@@ -259,11 +307,13 @@ from resnet_lib.models import BasicBlock
 
 
 def apart(network):
-    """Variance between images, averaged over channels and pixels, over the mean square; behind each block."""
+    """Variance between images over the mean square of all, behind each block."""
     shares = []
     blocks = [module for module in network.modules() if isinstance(module, BasicBlock)]
     hooks = [
-        block.register_forward_hook(lambda m, i, x: shares.append(x.var(0).mean() / x.square().mean()))
+        block.register_forward_hook(
+            lambda m, i, x: shares.append(x.var(0).mean() / x.square().mean())
+        )
         for block in blocks
     ]
     with torch.no_grad():
@@ -277,22 +327,32 @@ def apart(network):
 # **Predict.** In which of the three networks do the images stay apart?
 
 # %%
-figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
 shares = {}
-for name, style in zip(signals, ("o-", "s--", "^-")):
+for name in signals:
     start, activation = name.lower().split(", ")
     setting = Setting(56, activation, start, batch_norm=False, shortcut="plain")
     shares[name] = apart(experiment_net(setting))
-    axes.plot(2 * torch.arange(27) + 3, shares[name], style, markersize=4, label=name)
-axes.set(title="Sigmoid: all images become one", xlabel="layer", ylabel="share of the signal", yscale="log")
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
+for (name, share), style in zip(shares.items(), ("o-", "s--", "^-")):
+    axes.plot(2 * torch.arange(27) + 3, share, style, markersize=4, label=name)
+axes.set(title="Sigmoid: all images become one", xlabel="layer", yscale="log")
+axes.set_ylabel("share of the signal")
 axes.legend()
 plots.show(
     figure,
-    alt="How far images lie apart, as a share of the signal, by layer. Both ReLU networks have the same "
-    "nearly level curve near one tenth; for the sigmoid network it falls in a straight line to ten to the minus 31 at "
-    "layer 31 and is level from there on.",
+    alt="How far images lie apart, as a share of the signal, by layer. Both ReLU "
+    "networks have the same nearly level curve near one tenth; for the sigmoid "
+    "network it falls in a straight line to ten to the minus 31 at layer 31 and "
+    "is level from there on.",
 )
-print("Xavier and Kaiming the same:", torch.allclose(shares["Xavier, ReLU"], shares["Kaiming, ReLU"], rtol=0.5))
+
+# %%
+print(
+    "Xavier and Kaiming the same:",
+    torch.allclose(shares["Xavier, ReLU"], shares["Kaiming, ReLU"], rtol=0.5),
+)
 
 # %% [markdown]
 # (The sigmoid's curve ends where double precision does: numbers that differ by less are equal.)
@@ -312,10 +372,14 @@ print("Xavier and Kaiming the same:", torch.allclose(shares["Xavier, ReLU"], sha
 # homogeneous functions; Du, Hu & Lee 2018). It can be checked:
 
 # %%
-healthy = experiment_net(Setting(depth=56, initialisation="kaiming", batch_norm=False, shortcut="plain")).double()
+healthy = experiment_net(
+    Setting(depth=56, initialisation="kaiming", batch_norm=False, shortcut="plain")
+).double()
 F.cross_entropy(healthy(images.double()), labels).backward()
 sums = torch.stack([(p * p.grad).sum() for p in healthy.parameters() if p.dim() > 1])
-print("layers:", len(sums), "  all sums equal:", torch.allclose(sums, sums[0], rtol=1e-6))
+print(
+    "layers:", len(sums), "  all sums equal:", torch.allclose(sums, sums[0], rtol=1e-6)
+)
 
 # %% [markdown]
 # ## 5. A repair: Kaiming's weights
@@ -327,12 +391,23 @@ print("layers:", len(sums), "  all sums equal:", torch.allclose(sums, sums[0], r
 
 # %%
 kaiming = plain_flow(activation="relu", initialisation="kaiming", batch_norm=False)
+
+# %%
 plots.show(
-    plots.gradient_norms({"Xavier": xavier, "Kaiming": kaiming}, "Twice the variance: eight powers of ten"),
-    alt="Gradient norm by layer for plain ReLU networks of 56 layers. Kaiming's weights give a few hundredths in "
-    "every layer, Xavier's about ten to the minus 11.",
+    plots.gradient_norms(
+        {"Xavier": xavier, "Kaiming": kaiming},
+        "Twice the variance: eight powers of ten",
+    ),
+    alt="Gradient norm by layer for plain ReLU networks of 56 layers. Kaiming's "
+    "weights give a few hundredths in every layer, Xavier's about ten to the "
+    "minus 11.",
 )
-print("at least a million times Xavier's:", (kaiming["gradient_norm"] > 1e6 * xavier["gradient_norm"]).all())
+
+# %%
+print(
+    "at least a million times Xavier's:",
+    (kaiming["gradient_norm"] > 1e6 * xavier["gradient_norm"]).all(),
+)
 
 # %% [markdown]
 # A factor of $\sqrt 2$ in the weights decides over life and death of a 56-layer network. So **with ReLU and Kaiming's start, a plain
@@ -349,21 +424,31 @@ print("at least a million times Xavier's:", (kaiming["gradient_norm"] > 1e6 * xa
 # %%
 normalised = {
     f"depth {depth}": gradient_flow(
-        experiment_net(Setting(depth=depth, shortcut="plain")).train(), images[:32], labels[:32]
+        experiment_net(Setting(depth=depth, shortcut="plain")).train(),
+        images[:32],
+        labels[:32],
     )
     for depth in (20, 56, 110)
 }
+
+# %%
 plots.show(
-    plots.gradient_norms(normalised, "With batch norm a plain network's gradient explodes towards the image"),
-    alt="Gradient norm by layer for plain networks with batch normalisation, 20, 56 and 110 layers deep. All end near "
-    "one at the last layer and grow towards the first, the more the deeper: to hundreds at depth 56 and to hundreds of "
+    plots.gradient_norms(
+        normalised,
+        "With batch norm a plain network's gradient explodes towards the image",
+    ),
+    alt="Gradient norm by layer for plain networks with batch normalisation, 20, 56 "
+    "and 110 layers deep. All end near one at the last layer and grow towards the "
+    "first, the more the deeper: to hundreds at depth 56 and to hundreds of "
     "thousands at depth 110.",
 )
 
 # %%
 for name, table in normalised.items():
     times = table["gradient_norm"].iloc[0] / table["gradient_norm"].iloc[-1]
-    print(f"{name:9}  first over last: above 100: {times > 100}, above 100,000: {times > 100_000}")
+    print(
+        f"{name:9}  first over last above 100: {times > 100}, above 10⁵: {times > 1e5}"
+    )
 
 # %% [markdown]
 # It grows, by a factor per layer: the deeper, the worse. In the very networks whose failure made He et al. invent the shortcut, gradients do not
@@ -390,25 +475,46 @@ print(axes_of_grid)
 
 # %%
 def first_layer(activation, start, batch_norm):
-    """Gradient norm of a plain network's first layer at each recorded depth, median of three seeds."""
-    setting = {"activation": activation, "initialisation": start, "batch_norm": batch_norm, "shortcut": "plain"}
-    return [grid.setting(depth, **setting)["median"].iloc[0] for depth in grid.axes["depth"]]
+    """Gradient norm of a plain network's first layer at each depth, median of seeds."""
+    setting = {
+        "activation": activation,
+        "initialisation": start,
+        "batch_norm": batch_norm,
+        "shortcut": "plain",
+    }
+    return [
+        grid.setting(depth, **setting)["median"].iloc[0] for depth in grid.axes["depth"]
+    ]
 
 
-figure, panels = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained", sharey=True)
+# %%
+figure, panels = plt.subplots(
+    1, 2, figsize=(8.5, 3.8), layout="constrained", sharey=True
+)
 for panel, batch_norm in zip(panels, (False, True)):
     for activation, marker in (("sigmoid", "^"), ("tanh", "s"), ("relu", "o")):
         for start, color in (("xavier", plots.ORANGE), ("kaiming", plots.BLUE)):
             values = first_layer(activation, start, batch_norm)
-            plots.log_line(panel, grid.axes["depth"], values, marker, color=color, label=f"{activation}, {start}")
-    panel.set(xlabel="depth", title="with batch norm" if batch_norm else "without batch norm")
+            plots.log_line(
+                panel,
+                grid.axes["depth"],
+                values,
+                marker,
+                color=color,
+                label=f"{activation}, {start}",
+            )
+    panel.set(
+        xlabel="depth", title="with batch norm" if batch_norm else "without batch norm"
+    )
 panels[0].set_ylabel("gradient norm of the first layer")
 panels[1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     figure,
-    alt="Gradient norm of the first layer by depth for plain networks. Without batch norm, sigmoid falls below ten to "
-    "the minus 25 at depth 56 and is exactly zero at 110; ReLU with Xavier's weights falls to ten to the minus 19; the "
-    "others stay within a few powers of ten. With batch norm ReLU and tanh rise with depth, and sigmoid falls.",
+    alt="Gradient norm of the first layer by depth for plain networks. Without batch "
+    "norm, sigmoid falls below ten to the minus 25 at depth 56 and is exactly "
+    "zero at 110; ReLU with Xavier's weights falls to ten to the minus 19; the "
+    "others stay within a few powers of ten. With batch norm ReLU and tanh rise "
+    "with depth, and sigmoid falls.",
 )
 
 # %% [markdown]
@@ -417,7 +523,13 @@ plots.show(
 # %%
 from resnet_lib.widgets import GradientFlowLab
 
-lab = GradientFlowLab(depth=56, activation="relu", initialisation="xavier", batch_norm=False, networks="both")
+lab = GradientFlowLab(
+    depth=56,
+    activation="relu",
+    initialisation="xavier",
+    batch_norm=False,
+    networks="both",
+)
 lab
 
 # %% [markdown]
@@ -426,16 +538,24 @@ lab
 # %%
 from resnet_lib.lab_figures import gradient_flow_figure
 
-setting = {"depth": 56, "activation": "relu", "initialisation": "xavier", "batch_norm": False}
+setting = {
+    "depth": 56,
+    "activation": "relu",
+    "initialisation": "xavier",
+    "batch_norm": False,
+}
 both = ("plain", "residual")
+
+# %%
 plots.show(
     gradient_flow_figure(
         {name: grid.setting(**setting, shortcut=name) for name in both},
         {name: grid.variance(**setting, shortcut=name) for name in both},
         "ReLU, Xavier, no batch norm: here the shortcut saves signal and gradient",
     ),
-    alt="Above, the gradient norm of each layer: plain about ten to the minus 11 throughout, residual about ten. Below, the "
-    "variance of the signal: plain falls by about fifteen powers of ten, residual rises by one or two.",
+    alt="Above, the gradient norm of each layer: plain about ten to the minus 11 "
+    "throughout, residual about ten. Below, the variance of the signal: plain "
+    "falls by about fifteen powers of ten, residual rises by one or two.",
 )
 
 # %% [markdown]

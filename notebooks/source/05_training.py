@@ -67,7 +67,9 @@ def sgd_step(weight, velocity, gradient, lr, momentum, weight_decay):
 # %%
 torch.manual_seed(0)
 network = cifar_resnet(8)
-optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+optimizer = torch.optim.SGD(
+    network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4
+)
 images, labels = next(iter(BatchLoader(train, batch_size=64)))
 ours = network.fc.weight.detach().clone()
 velocity = torch.zeros_like(ours)
@@ -78,7 +80,10 @@ for _ in range(3):
     ours, velocity = sgd_step(ours, velocity, network.fc.weight.grad, 0.1, 0.9, 1e-4)
     optimizer.step()
 
-print("largest difference below one in a million:", (ours - network.fc.weight).abs().max().item() < 1e-6)
+print(
+    "largest difference below one in a million:",
+    (ours - network.fc.weight).abs().max().item() < 1e-6,
+)
 
 # %% [markdown]
 # Nearly: PyTorch may add the same numbers in another order, and sums of floating-point numbers round. What matters is
@@ -95,12 +100,18 @@ print("largest difference below one in a million:", (ours - network.fc.weight).a
 # %%
 def train_by_hand(network, data, recipe):
     network.to(memory_format=torch.channels_last)
-    loader = BatchLoader(data, recipe.batch_size, augment=True, shuffle=True, seed=recipe.seed)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=recipe.weight_decay)
+    loader = BatchLoader(
+        data, recipe.batch_size, augment=True, shuffle=True, seed=recipe.seed
+    )
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.1, momentum=0.9, weight_decay=recipe.weight_decay
+    )
     network.train()
     for epoch in range(recipe.epochs):
         for step, (images, labels) in enumerate(loader.epoch(epoch)):
-            optimizer.param_groups[0]["lr"] = recipe.learning_rate(epoch + step / len(loader))
+            optimizer.param_groups[0]["lr"] = recipe.learning_rate(
+                epoch + step / len(loader)
+            )
             optimizer.zero_grad()
             F.cross_entropy(network(images), labels).backward()
             optimizer.step()
@@ -123,7 +134,9 @@ def train_by_hand(network, data, recipe):
 
 # %%
 few = train[:1000]
-short = Recipe(epochs=2, batch_size=50, peak_lr=0.1, schedule="multi_step", milestones=(1,))
+short = Recipe(
+    epochs=2, batch_size=50, peak_lr=0.1, schedule="multi_step", milestones=(1,)
+)
 
 torch.manual_seed(0)
 by_hand = cifar_resnet(8)
@@ -136,7 +149,10 @@ history = fit(by_fit, few, short, progress=False)
 
 # %%
 def same_bits(a, b):
-    return all(torch.equal(a.state_dict()[name], b.state_dict()[name]) for name in a.state_dict())
+    return all(
+        torch.equal(a.state_dict()[name], b.state_dict()[name])
+        for name in a.state_dict()
+    )
 
 
 print("the same to the last bit:", same_bits(by_hand, by_fit))
@@ -161,12 +177,22 @@ README_RECIPE
 # %%
 figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
 epochs = range(README_RECIPE.epochs)
-axes.step(epochs, [README_RECIPE.learning_rate(epoch) for epoch in epochs], where="post", color=plots.BLUE)
-axes.set(title="Each drop divides the rate by ten", xlabel="epoch", ylabel="learning rate", yscale="log")
+axes.step(
+    epochs,
+    [README_RECIPE.learning_rate(epoch) for epoch in epochs],
+    where="post",
+    color=plots.BLUE,
+)
+axes.set(
+    title="Each drop divides the rate by ten",
+    xlabel="epoch",
+    ylabel="learning rate",
+    yscale="log",
+)
 plots.show(
     figure,
-    alt="Learning rate by epoch on a logarithmic axis: 0.1 until epoch 80, then 0.01, from epoch 110 on 0.001 and from "
-    "epoch 130 on 0.0001.",
+    alt="Learning rate by epoch on a logarithmic axis: 0.1 until epoch 80, then 0.01, "
+    "from epoch 110 on 0.001 and from epoch 130 on 0.0001.",
 )
 
 # %% [markdown]
@@ -193,9 +219,14 @@ print("sessions it was trained in:", len(run.sessions))
 
 # %%
 plots.show(
-    plots.accuracy_curve(run.history, "ResNet-20, 15 epochs: the first drop is the large one", milestones=(8, 11, 13)),
-    alt="Accuracy by epoch for training and test images over 15 epochs. Both rise to around 80 percent in eight "
-    "epochs, the test curve in jumps; at the first drop of the learning rate both leap up, and then they hardly move.",
+    plots.accuracy_curve(
+        run.history,
+        "ResNet-20, 15 epochs: the first drop is the large one",
+        milestones=(8, 11, 13),
+    ),
+    alt="Accuracy by epoch for training and test images over 15 epochs. Both rise to "
+    "around 80 percent in eight epochs, the test curve in jumps; at the first "
+    "drop of the learning rate both leap up, and then they hardly move.",
 )
 
 # %% [markdown]
@@ -205,7 +236,9 @@ plots.show(
 # %%
 accuracy = run.history["test_accuracy"]
 for before, after in [(7, 10), (10, 12), (12, 14)]:
-    print(f"drop after epoch {before + 1:2}: {accuracy[before]:.1%} → {accuracy[after]:.1%}")
+    print(
+        f"drop after epoch {before + 1:2}: {accuracy[before]:.1%} → {accuracy[after]:.1%}"
+    )
 
 # %% [markdown]
 # The first drop is worth far more than the other two together. But be careful with what this shows: it is **one** run
@@ -244,7 +277,15 @@ def stop_after_two(history):
 
 try:
     torch.manual_seed(0)
-    fit(cifar_resnet(8), few, three_epochs, test, checkpoint=checkpoint, on_epoch=stop_after_two, progress=False)
+    fit(
+        cifar_resnet(8),
+        few,
+        three_epochs,
+        test,
+        checkpoint=checkpoint,
+        on_epoch=stop_after_two,
+        progress=False,
+    )
 except KeyboardInterrupt as stop:
     print(type(stop).__name__)
 
@@ -254,7 +295,9 @@ except KeyboardInterrupt as stop:
 # %%
 torch.manual_seed(12345)
 resumed = cifar_resnet(8)
-after_stop = fit(resumed, few, three_epochs, test, checkpoint=checkpoint, progress=False)
+after_stop = fit(
+    resumed, few, three_epochs, test, checkpoint=checkpoint, progress=False
+)
 folder.cleanup()
 
 columns = ["epoch", "lr", "train_loss", "train_accuracy", "test_accuracy"]
@@ -286,7 +329,9 @@ print("same weights at the start:", same_bits(residual, plain))
 # question is which one can be *trained*.)
 
 # %% tags=["nbval-ignore-output"]
-recipe = Recipe(epochs=4, batch_size=50, peak_lr=0.1, schedule="one_cycle", weight_decay=5e-4)
+recipe = Recipe(
+    epochs=4, batch_size=50, peak_lr=0.1, schedule="one_cycle", weight_decay=5e-4
+)
 histories = {
     "residual": fit(residual, train[:2000], recipe),
     "plain": fit(plain, train[:2000], recipe),
@@ -294,22 +339,40 @@ histories = {
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-for (name, history), color, marker in zip(histories.items(), (plots.BLUE, plots.ORANGE), "os"):
-    axes.plot(history["epoch"] + 1, history["train_loss"], color=color, marker=marker, label=name)
-axes.axhline(torch.tensor(10.0).log(), color=plots.GREY, linestyle=":", label="guessing, ln 10")
+for (name, history), color, marker in zip(
+    histories.items(), (plots.BLUE, plots.ORANGE), "os"
+):
+    axes.plot(
+        history["epoch"] + 1,
+        history["train_loss"],
+        color=color,
+        marker=marker,
+        label=name,
+    )
+axes.axhline(
+    torch.tensor(10.0).log(), color=plots.GREY, linestyle=":", label="guessing, ln 10"
+)
 axes.set(
-    title="32 layers: the twin with shortcuts learns faster", xlabel="epoch", ylabel="training loss", xticks=range(1, 5)
+    title="32 layers: the twin with shortcuts learns faster",
+    xlabel="epoch",
+    ylabel="training loss",
+    xticks=range(1, 5),
 )
 axes.legend()
 plots.show(
     figure,
-    alt="Training loss over four epochs. The residual network starts higher and falls well below guessing; the plain "
-    "one starts near guessing and falls slowly.",
+    alt="Training loss over four epochs. The residual network starts higher and falls "
+    "well below guessing; the plain one starts near guessing and falls slowly.",
 )
 
 # %%
-final = {name: history["train_accuracy"].iloc[-1] for name, history in histories.items()}
-print("residual ahead by more than five points:", final["residual"] - final["plain"] > 0.05)
+final = {
+    name: history["train_accuracy"].iloc[-1] for name, history in histories.items()
+}
+print(
+    "residual ahead by more than five points:",
+    final["residual"] - final["plain"] > 0.05,
+)
 print("plain better than guessing:", final["plain"] > 0.12)
 
 # %% [markdown]

@@ -35,7 +35,7 @@ def gradient_flow_figure(
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, height_ratios=[2, 1], layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     _panel(upper, NORM_LIMITS, "gradient norm of each weight layer", every=5)
-    _panel(lower, VARIANCE_LIMITS, "variance of the signal behind each block", every=12)
+    _panel(lower, VARIANCE_LIMITS, "signal variance behind each block", every=12)
     for role, table in gradients.items():
         shift = 0 if len(gradients) == 1 else {"plain": -0.18, "residual": 0.18}[role]
         _draw(upper, np.arange(1, len(table) + 1) + shift, table, NORM_LIMITS, role)

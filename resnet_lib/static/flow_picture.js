@@ -8,7 +8,7 @@ const PANELS = {
   gradient: { top: 46, height: 240, low: -20, high: 10, step: 5 },
   variance: { top: 396, height: 108, low: -18, high: 18, step: 6 },
 };
-const TITLES = { gradient: "Gradient norm of each weight layer", variance: "Variance of the signal behind each block" };
+const TITLES = { gradient: "Gradient norm of each weight layer", variance: "Signal variance behind each block" };
 export const HEIGHT = PANELS.variance.top + PANELS.variance.height + FOOT + 6;
 
 // How layers lie on the x axis: layer 1 is next to the image.
@@ -29,7 +29,9 @@ export function draw(svg, view, width) {
   for (const quantity of Object.keys(PANELS)) {
     const series = view.series.map((one) => decades(one, quantity, view.grid));
     const panel = logPanel({ ...PANELS[quantity], ...(view.fitted ? fittedRange(series) : {}) });
-    const kinds = new Set(series.flatMap((one) => [...one.median, ...one.measured]).map((value) => panel.place(value).kind));
+    const kinds = new Set(
+      series.flatMap((one) => [...one.median, ...one.measured]).map((value) => panel.place(value).kind),
+    );
     const group = element("g", { class: `panel ${quantity}` });
     group.append(
       element("text", { class: "title", x: 0, y: quantity === "gradient" ? 14 : panel.top - 14 }, TITLES[quantity]),
@@ -46,7 +48,13 @@ export function draw(svg, view, width) {
 function decades({ role, measured, ...profiles }, quantity, grid) {
   const convert = (codes) => codes.map((code) => Math.log10(grid.value(code)));
   const { minimum, median, maximum } = profiles[quantity];
-  return { role, minimum: convert(minimum), median: convert(median), maximum: convert(maximum), measured: convert(measured?.[quantity] ?? []) };
+  return {
+    role,
+    minimum: convert(minimum),
+    median: convert(median),
+    maximum: convert(maximum),
+    measured: convert(measured?.[quantity] ?? []),
+  };
 }
 
 function fittedRange(series) {
@@ -60,17 +68,25 @@ function fittedRange(series) {
 // Where the stages begin, and their names.
 function stages({ left, slot, x }, layers) {
   const names = layers.map((name) => name.split(".")[0]);
-  return [...new Set(names)].filter((name) => name.startsWith("layer")).flatMap((name) => {
-    const first = names.indexOf(name), last = names.lastIndexOf(name);
-    const start = left + slot * first, end = left + slot * (last + 1);
-    const { gradient, variance } = PANELS;
-    const area = { class: "stage", x: start, width: end - start, opacity: name === "layer2" ? 0 : 1 };
-    return [
-      element("rect", { ...area, y: gradient.top - 22, height: gradient.height + 22 }),
-      element("rect", { ...area, y: variance.top, height: variance.height }),
-      element("text", { class: "tick", x: (x(first + 1) + x(last + 1)) / 2, y: gradient.top - 8, "text-anchor": "middle" }, name.replace("layer", "stage ")),
-    ];
-  });
+  return [...new Set(names)]
+    .filter((name) => name.startsWith("layer"))
+    .flatMap((name) => {
+      const first = names.indexOf(name),
+        last = names.lastIndexOf(name);
+      const start = left + slot * first,
+        end = left + slot * (last + 1);
+      const { gradient, variance } = PANELS;
+      const area = { class: "stage", x: start, width: end - start, opacity: name === "layer2" ? 0 : 1 };
+      return [
+        element("rect", { ...area, y: gradient.top - 22, height: gradient.height + 22 }),
+        element("rect", { ...area, y: variance.top, height: variance.height }),
+        element(
+          "text",
+          { class: "tick", x: (x(first + 1) + x(last + 1)) / 2, y: gradient.top - 8, "text-anchor": "middle" },
+          name.replace("layer", "stage "),
+        ),
+      ];
+    });
 }
 
 function layerNumbers({ left, right, slot, x }, depth) {
@@ -107,11 +123,19 @@ function marks({ role, minimum, median, maximum, measured }, quantity, panel, ax
     const reach = Math.max(half + 2, 3);
     const ends = { x1: x(i) - reach, x2: x(i) + reach, y1: y, y2: y };
     const name = `measured ${role} ${quantity} ${kind}`;
-    return [element("line", { class: "halo", ...ends }), element("line", { class: name, "data-index": i + 1, ...ends })];
+    return [
+      element("line", { class: "halo", ...ends }),
+      element("line", { class: name, "data-index": i + 1, ...ends }),
+    ];
   });
   return [
     gradient
-      ? element("path", { class: `bars ${role}`, d: path.join(""), "stroke-width": 2 * half, opacity: axis.slot < 4 ? 0.5 : 1 })
+      ? element("path", {
+          class: `bars ${role}`,
+          d: path.join(""),
+          "stroke-width": 2 * half,
+          opacity: axis.slot < 4 ? 0.5 : 1,
+        })
       : element("path", { class: `line ${role}`, d: path.join("") }),
     element("path", { class: `ranges ${role}`, d: ranges.join("") }),
     ...places.map((place, i) => mark(role, place, x(i), radius, quantity, i + 1)),
@@ -123,5 +147,10 @@ function marks({ role, minimum, median, maximum, measured }, quantity, panel, ax
 export function ruler(svg, layer, width, depth) {
   const x = columns(width, depth).x(layer);
   const line = svg.querySelector(".ruler") ?? svg.appendChild(element("path", { class: "ruler" }));
-  line.setAttribute("d", Object.values(PANELS).map(({ top, height }) => `M${x},${top}v${height + FOOT}`).join(""));
+  line.setAttribute(
+    "d",
+    Object.values(PANELS)
+      .map(({ top, height }) => `M${x},${top}v${height + FOOT}`)
+      .join(""),
+  );
 }

@@ -1,18 +1,22 @@
 // The gradient-flow lab: controls, words and picture. All recorded data is in the page, so a control needs no kernel;
 // only "Measure it here" sends a message and waits for its answer.
 import { element, html, keepKeys, radioGroup, slider, tell } from "./svg.js";
-import { Grid, difference, firstAgainstLast, remark } from "./grid.js";
+import { Grid, firstAgainstLast, remark } from "./grid.js";
 import { markSign } from "./axes.js";
+import { OFFER, comparison, measuring } from "./measuring.js";
 import { HEIGHT, columns, draw, ruler } from "./flow_picture.js";
 
-const PATIENCE = 4000; // ms without an answer before the page says that no kernel answers
-const OFFER = "Draws new weights and runs autograd on 16 images in your kernel: a second or so.";
-const SILENCE = "No answer yet. The kernel may be busy with another cell; if it was restarted, run this cell again.";
-const NO_KERNEL =
-  "No kernel answers: this is a static page, or the kernel is stopped or busy. Nothing can be measured here; the recording above needs none.";
 const NAMES = {
-  activation: [["sigmoid", "sigmoid"], ["tanh", "tanh"], ["relu", "ReLU"]],
-  initialisation: [["normal_0.01", "N(0, 0.01²)"], ["xavier", "Xavier"], ["kaiming", "Kaiming"]],
+  activation: [
+    ["sigmoid", "sigmoid"],
+    ["tanh", "tanh"],
+    ["relu", "ReLU"],
+  ],
+  initialisation: [
+    ["normal_0.01", "N(0, 0.01²)"],
+    ["xavier", "Xavier"],
+    ["kaiming", "Kaiming"],
+  ],
 };
 
 // Starting each block's last γ at 0 needs a γ, and was recorded with the full shortcut only.
@@ -44,21 +48,49 @@ function controls(grid, presets, choose) {
     return button;
   });
   const depths = grid.axes.depth;
-  const depth = slider("depth", { max: depths.length - 1, ticks: depths.map(String) }, (i) => choose({ depth: depths[i] }));
+  const depth = slider("depth", { max: depths.length - 1, ticks: depths.map(String) }, (i) =>
+    choose({ depth: depths[i] }),
+  );
   const groups = {
     activation: radioGroup("activation", NAMES.activation, (activation) => choose({ activation })),
     initialisation: radioGroup("initialisation", NAMES.initialisation, (initialisation) => choose({ initialisation })),
-    batch_norm: radioGroup("batch norm", [[false, "without"], [true, "with"]], (batch_norm) => choose({ batch_norm })),
-    networks: radioGroup("networks", [["plain", "plain"], ["residual", "residual"], ["both", "both"]], (networks) => choose({ networks })),
-    scale: radioGroup("shortcut’s scale λ", [[0.5, "0.5"], [0.9, "0.9"], [1, "1"]], (scale) => choose({ scale })),
+    batch_norm: radioGroup(
+      "batch norm",
+      [
+        [false, "without"],
+        [true, "with"],
+      ],
+      (batch_norm) => choose({ batch_norm }),
+    ),
+    networks: radioGroup(
+      "networks",
+      [
+        ["plain", "plain"],
+        ["residual", "residual"],
+        ["both", "both"],
+      ],
+      (networks) => choose({ networks }),
+    ),
+    scale: radioGroup(
+      "shortcut’s scale λ",
+      [
+        [0.5, "0.5"],
+        [0.9, "0.9"],
+        [1, "1"],
+      ],
+      (scale) => choose({ scale }),
+    ),
   };
   const gamma = html("input", { type: "checkbox" });
   gamma.addEventListener("change", () => choose({ zero_gamma: gamma.checked }));
   const gammaHint = html("small", {}, "needs batch norm, shortcuts, λ = 1");
   const gammaLabel = html("label", { class: "check" }, gamma, html("span", {}, "γ = 0 at the start", gammaHint));
   const lesson = html("p", { class: "lesson" });
-  const node = html("div", {},
-    html("div", { class: "presets", role: "group", "aria-label": "Presets" }, ...presetButtons), lesson,
+  const node = html(
+    "div",
+    {},
+    html("div", { class: "presets", role: "group", "aria-label": "Presets" }, ...presetButtons),
+    lesson,
     html("div", { class: "controls" }, depth, ...Object.values(groups), gammaLabel),
   );
   node.show = (setting) => {
@@ -68,7 +100,9 @@ function controls(grid, presets, choose) {
     gamma.disabled = !gammaAllowed(setting);
     gammaHint.hidden = !gamma.disabled;
     gamma.checked = setting.zero_gamma;
-    const active = presets.findIndex((preset) => Object.entries(preset.setting).every(([key, value]) => setting[key] === value));
+    const active = presets.findIndex((preset) =>
+      Object.entries(preset.setting).every(([key, value]) => setting[key] === value),
+    );
     presetButtons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === active)));
     lesson.textContent = active < 0 ? `Your own setting: ${inWords(setting)}.` : presets[active].lesson;
   };
@@ -79,55 +113,24 @@ function controls(grid, presets, choose) {
 function words(grid, setting, series) {
   const lines = series.map(({ role, gradient }) => {
     const name = role === "plain" ? "Plain" : residualName(setting);
-    const text = [firstAgainstLast(grid, gradient.median) + ".", remark(grid, gradient.median)].filter(Boolean).join(" ");
+    const text = [firstAgainstLast(grid, gradient.median) + ".", remark(grid, gradient.median)]
+      .filter(Boolean)
+      .join(" ");
     return html("p", { class: role }, markSign(role), html("span", {}, html("b", {}, name), `: ${text}`));
   });
   const [plain, residual] = series.map(({ gradient }) => grid.value(gradient.median[0]));
   if (series.length === 2 && plain > 0 && residual > 0 && Math.max(plain, residual) < Infinity) {
-    const [name, ratio, other] = residual >= plain ? ["residual", residual / plain, "plain"] : ["plain", plain / residual, "residual"];
-    lines.push(html("p", { class: "compared" }, `The ${name} net’s first layer hears ${tell(ratio)} times what the ${other} one’s does.`));
+    const [name, ratio, other] =
+      residual >= plain ? ["residual", residual / plain, "plain"] : ["plain", plain / residual, "residual"];
+    lines.push(
+      html(
+        "p",
+        { class: "compared" },
+        `The ${name} net’s first layer hears ${tell(ratio)} times what the ${other} one’s does.`,
+      ),
+    );
   }
   return lines;
-}
-
-// The button that asks the kernel to measure, the seed, and a line that says what happens. `ask(seed)` sends the question.
-function measuring(model, ask) {
-  const button = html("button", { type: "button", disabled: true }, "Measure it here");
-  const seed = html("input", { type: "number", min: 0, max: 999999, step: 1, value: 3 });
-  const status = html("p", { class: "status", role: "status" }, "Waiting for a kernel …");
-  const node = html("div", { class: "measure" }, button, html("label", {}, "seed ", seed), status);
-  let waiting;
-  const later = (text) => (waiting = setTimeout(() => (status.textContent = text), PATIENCE));
-  node.say = (text) => {
-    clearTimeout(waiting);
-    button.removeAttribute("aria-busy");
-    button.disabled = false;
-    status.textContent = text;
-  };
-  button.addEventListener("click", () => {
-    if (seed.value === "" || !seed.checkValidity()) return node.say("The seed must be a whole number from 0 to 999,999.");
-    node.say("Measuring …");
-    button.setAttribute("aria-busy", "true");
-    later(SILENCE);
-    ask(Number(seed.value));
-  });
-  // Settings may change while a question is out, or before a kernel has answered at all.
-  node.idle = () => !button.disabled && !button.hasAttribute("aria-busy");
-  later(NO_KERNEL);
-  model.send({ kind: "hello" });
-  return node;
-}
-
-// How the measurements in the picture compare with the recording; undefined if there are none.
-function comparison(grid, series) {
-  const measured = series.filter((one) => one.measured);
-  if (!measured.length) return undefined;
-  const lines = measured.map(({ role, network, measured: own, gradient }) =>
-    `${role} (seed ${own.seed}, ${own.seconds.toFixed(1)} s): ${difference(grid, own.gradient, gradient, grid.payload.layers[network.depth])}`);
-  return [
-    `The short lines were measured here, on ${measured[0].measured.images} images; the recording had 64, and seeds ${grid.axes.seed.join(", ")}.`,
-    ...lines,
-  ].join("\n");
 }
 
 function render({ model, el }) {
@@ -144,21 +147,42 @@ function render({ model, el }) {
   };
   const panel = controls(grid, presets, choose);
   let fitted = false;
-  const axes = radioGroup("y axes", [[false, "the same for all settings"], [true, "fitted to this one"]], (choice) => {
-    fitted = choice;
-    redraw();
-  });
+  const axes = radioGroup(
+    "y axes",
+    [
+      [false, "the same for all settings"],
+      [true, "fitted to this one"],
+    ],
+    (choice) => {
+      fitted = choice;
+      redraw();
+    },
+  );
   axes.show(fitted);
-  const measure = measuring(model, (seed) =>
-    model.send({ kind: "measure", seed, networks: networksOf(grid, model.get("setting")) }));
-  const look = html("input", { type: "range", min: 1, step: 1, value: 1, "aria-label": "Read the numbers of one layer" });
+  const measure = measuring(model, () => networksOf(grid, model.get("setting")));
+  const look = html("input", {
+    type: "range",
+    min: 1,
+    step: 1,
+    value: 1,
+    "aria-label": "Read the numbers of one layer",
+  });
   const reading = html("output");
   const rulerBox = html("label", { class: "look" }, look, html("span", {}, reading));
 
-  const box = html("div", { class: "resnet-lab gradient-flow-lab" }, panel, said, svg, rulerBox, html("div", { class: "tools" }, axes, measure));
+  const box = html(
+    "div",
+    { class: "resnet-lab gradient-flow-lab" },
+    panel,
+    said,
+    svg,
+    rulerBox,
+    html("div", { class: "tools" }, axes, measure),
+  );
   keepKeys(box);
   el.append(box);
-  let width = 0, series = [];
+  let width = 0,
+    series = [];
 
   function redraw() {
     const setting = model.get("setting");
@@ -171,7 +195,10 @@ function render({ model, el }) {
     for (const one of series) one.measured = measurements.get(JSON.stringify(one.network));
     panel.show(setting);
     said.replaceChildren(...words(grid, setting, series));
-    svg.setAttribute("aria-label", `Gradient norm by layer on a logarithmic axis, ${setting.depth} layers. ${said.textContent}`);
+    svg.setAttribute(
+      "aria-label",
+      `Gradient norm by layer on a logarithmic axis, ${setting.depth} layers. ${said.textContent}`,
+    );
     if (measure.idle()) measure.say(comparison(grid, series) ?? OFFER);
     if (width) draw(svg, { grid, depth: setting.depth, fitted, series }, width);
     read();

@@ -57,9 +57,12 @@ export class Grid {
 export function firstAgainstLast(grid, codes) {
   const [first, last] = [codes[0], codes.at(-2)].map((code) => grid.value(code));
   const norms = `gradient norms ${tell(first)} and ${tell(last)}`;
-  if (first === Infinity || last === Infinity) return `first layer and last convolution have ${norms}: float32 overflows`;
-  if (last === 0 && first === 0) return "neither the first layer nor the last convolution hears anything: exactly 0 in float32";
-  if (last === 0) return `the first layer’s gradient norm is ${tell(first)}, the last convolution’s exactly 0 in float32`;
+  if (first === Infinity || last === Infinity)
+    return `first layer and last convolution have ${norms}: float32 overflows`;
+  if (last === 0 && first === 0)
+    return "neither the first layer nor the last convolution hears anything: exactly 0 in float32";
+  if (last === 0)
+    return `the first layer’s gradient norm is ${tell(first)}, the last convolution’s exactly 0 in float32`;
   if (first === 0) return "the first layer hears nothing at all: its gradient is exactly 0 in float32";
   return `the first layer ${hears(first / last)} (${norms})`;
 }
@@ -84,7 +87,9 @@ export function remark(grid, codes) {
 export function difference(grid, measured, recorded, layers) {
   const { zero, not_finite: notFinite, step } = grid.payload;
   const special = (code) => code === zero || code === notFinite;
-  let worst = 0, at = 0, unlike = 0;
+  let worst = 0,
+    at = 0,
+    unlike = 0;
   measured.forEach((code, layer) => {
     const [low, high] = [recorded.minimum[layer], recorded.maximum[layer]];
     if (code >= low && code <= high) return;
@@ -93,7 +98,11 @@ export function difference(grid, measured, recorded, layers) {
     else if (Math.max(low - code, code - high) > worst) [worst, at] = [Math.max(low - code, code - high), layer];
   });
   const parts = [];
-  if (worst) parts.push(`largest difference from the recorded range ×${tell(10 ** (worst * step))}, at layer ${at + 1} (${layers[at]})`);
-  if (unlike) parts.push(`${unlike} ${unlike === 1 ? "layer is" : "layers are"} exactly 0 or not finite in only one of the two`);
+  if (worst)
+    parts.push(
+      `largest difference from the recorded range ×${tell(10 ** (worst * step))}, at layer ${at + 1} (${layers[at]})`,
+    );
+  if (unlike)
+    parts.push(`${unlike} ${unlike === 1 ? "layer is" : "layers are"} exactly 0 or not finite in only one of the two`);
   return parts.join("; ") || "inside the recorded range at every layer";
 }

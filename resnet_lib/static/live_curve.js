@@ -1,7 +1,12 @@
 // Accuracy by epoch as SVG; redrawn whenever Python sends new points.
 import { element } from "./svg.js";
 
-const WIDTH = 640, HEIGHT = 260, LEFT = 48, RIGHT = 110, TOP = 14, BOTTOM = 40;
+const WIDTH = 640,
+  HEIGHT = 260,
+  LEFT = 48,
+  RIGHT = 110,
+  TOP = 14,
+  BOTTOM = 40;
 
 function percent(share) {
   return `${Math.round(100 * share)}%`;
@@ -46,7 +51,9 @@ function render({ model, el }) {
     curves.forEach(({ name, shares }, index) => {
       if (shares.length === 0) return;
       const points = shares.map((share, i) => [x(i + 1), y(share)]);
-      svg.append(element("path", { class: `curve series-${index}`, d: "M" + points.map((p) => p.join(",")).join("L") }));
+      svg.append(
+        element("path", { class: `curve series-${index}`, d: "M" + points.map((p) => p.join(",")).join("L") }),
+      );
       for (const [cx, cy] of points) svg.append(element("circle", { class: `series-${index}`, cx, cy, r: 3 }));
       const label = `${name} ${percent(shares.at(-1))}`;
       svg.append(element("text", { x: points.at(-1)[0] + 8, y: ends[index] }, label));
@@ -55,7 +62,10 @@ function render({ model, el }) {
     const done = curves[0]?.shares.length ?? 0;
     const said = curves.map(({ name, shares }) => `${name} accuracy ${percent(shares.at(-1))}`).join(", ");
     spoken.textContent = done ? `Epoch ${done} of ${epochs}: ${said}` : "";
-    svg.setAttribute("aria-label", done ? `Accuracy by epoch. ${spoken.textContent}` : "Accuracy by epoch, empty so far");
+    svg.setAttribute(
+      "aria-label",
+      done ? `Accuracy by epoch. ${spoken.textContent}` : "Accuracy by epoch, empty so far",
+    );
   }
 
   model.on("change:curves", draw);

@@ -19,21 +19,28 @@ export function html(name, attributes = {}, ...children) {
 
 // 10 to a whole power: "10⁻¹¹".
 export function power(exponent) {
-  return "10" + String(exponent).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
+  return (
+    "10" +
+    String(exponent)
+      .replace("-", "⁻")
+      .replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])
+  );
 }
 
 // A number as a person would say it: "0.75", "1,300", "4 × 10⁻¹¹".
 export function tell(value) {
   if (value === 0) return "exactly 0";
   if (!Number.isFinite(value)) return "not finite";
-  if (value >= 9.95e-4 && value < 9950) return Number(value.toPrecision(2)).toLocaleString("en", { maximumFractionDigits: 20 });
+  if (value >= 9.95e-4 && value < 9950)
+    return Number(value.toPrecision(2)).toLocaleString("en", { maximumFractionDigits: 20 });
   const [digit, exponent] = value.toExponential(0).split("e");
   return (digit === "1" ? "" : `${digit} × `) + power(Number(exponent));
 }
 
 // Puts every `data-lm-suppress-shortcuts` where JupyterLab looks for it: it would take arrow keys and Enter for itself.
 export function keepKeys(root) {
-  for (const node of root.querySelectorAll("input, button, summary")) node.setAttribute("data-lm-suppress-shortcuts", "true");
+  for (const node of root.querySelectorAll("input, button, summary"))
+    node.setAttribute("data-lm-suppress-shortcuts", "true");
 }
 
 let groups = 0;
@@ -56,7 +63,13 @@ export function slider(label, { min = 0, max, step = 1, ticks = [] }, moved) {
   const input = html("input", { type: "range", min, max, step, "aria-label": label });
   const output = html("output");
   const scale = html("div", { class: "ticks", "aria-hidden": "true" }, ...ticks.map((text) => html("span", {}, text)));
-  const node = html("label", { class: "slider" }, html("span", { class: "name" }, label, " ", output), input, ...(ticks.length ? [scale] : []));
+  const node = html(
+    "label",
+    { class: "slider" },
+    html("span", { class: "name" }, label, " ", output),
+    input,
+    ...(ticks.length ? [scale] : []),
+  );
   input.addEventListener("input", () => moved(Number(input.value)));
   node.show = (value, text) => {
     input.value = value;

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
-IMPORT = re.compile(r'^import .* from "\./(.*)";\n', re.MULTILINE)
+IMPORT = re.compile(r'^import [^;]* from "\./(.*)";\n', re.MULTILINE)
 
 
 def script(name: str) -> str:

@@ -117,13 +117,18 @@ class JupyterLab:
         return page
 
     def run(self, name: str, width: int = 1280):
-        """The same, after all cells have run."""
+        """The same, after all cells have run, or the first that fails."""
         page = self.open(name, width)
         page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
         page.wait_for_function(
-            "jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle' &&"
-            "jupyterapp.shell.currentWidget.content.widgets.every("
-            "  ({ model }) => model.type !== 'code' || !model.sharedModel.source.trim() || model.executionCount)",
-            timeout=120_000,
+            """() => {
+              const { content, sessionContext } = jupyterapp.shell.currentWidget;
+              if (sessionContext.session.kernel.status !== "idle") return false;
+              const cells = content.widgets.map(({ model }) => model);
+              const codes = cells.filter((cell) => cell.type === "code" && cell.sharedModel.source.trim());
+              const failed = (cell) => cell.outputs.toJSON().some((output) => output.output_type === "error");
+              return codes.every((cell) => cell.executionCount) || codes.some(failed);
+            }""",
+            timeout=300_000,
         )
         return page

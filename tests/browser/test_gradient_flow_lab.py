@@ -335,3 +335,12 @@ def test_text_and_marks_stand_out_in_both_themes(page, theme):
         assert page.evaluate(CONTRAST, selector) >= 4.5, selector
     for selector in (".mark.plain", ".mark.residual"):
         assert page.evaluate(CONTRAST, f".panel {selector}") >= 3, selector
+
+
+# The last one, for it takes the kernel away.
+def test_after_a_restart_of_the_kernel_the_lab_plays_on_and_says_what_to_do(page, grid):
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    choose(page, "activation", "tanh")
+    assert_drawn(page, grid, STORY | {"activation": "tanh"})
+    page.get_by_role("button", name="Measure it here").click()
+    assert "run this cell again" in page.locator(f"{LAB} .status").inner_text()

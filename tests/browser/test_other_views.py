@@ -20,11 +20,18 @@ from resnet_lib.widgets import LiveCurve
 curve = LiveCurve(epochs=4)
 curve.update(pd.DataFrame({"epoch": [0, 1, 2], "train_accuracy": [0.2, 0.5, 0.75], "test_accuracy": [0.1, 0.4, 0.7]}))
 curve"""
+# Four images, but three labels.
+FAULTY_LAB = """
+import torch
+from resnet_lib.widgets import GradientFlowLab
+GradientFlowLab(images=torch.zeros(4, 3, 32, 32), labels=torch.tensor([0, 1, 2]))"""
 
 
 @pytest.fixture(scope="module")
 def page(jupyterlab):
-    name = jupyterlab.write("views.ipynb", "from resnet_lib.widgets import ShortcutLab\nShortcutLab()", LIVE_CURVE)
+    name = jupyterlab.write(
+        "views.ipynb", "from resnet_lib.widgets import ShortcutLab\nShortcutLab()", LIVE_CURVE, FAULTY_LAB
+    )
     page = jupyterlab.run(name)
     page.wait_for_selector(f"{LAB} .mark")
     page.wait_for_selector(".live-curve circle")
@@ -97,6 +104,15 @@ def test_live_curve_draws_its_points_at_their_heights(page):
     heights = (points["bottom"] - np.array(points["points"])) / (points["bottom"] - points["top"])
     np.testing.assert_allclose(heights, [[0.2, 0.5, 0.75], [0.1, 0.4, 0.7]], atol=1e-3)
     assert points["label"] == "Accuracy by epoch. Epoch 3 of 4: train accuracy 75%, test accuracy 70%"
+
+
+def test_an_error_in_the_kernel_is_told_in_the_page(page):
+    page.get_by_role("button", name="Measure it here").click()
+    page.wait_for_function("document.querySelector('.status').textContent.startsWith('The measurement failed')")
+    text = page.locator(".gradient-flow-lab .status").inner_text()
+    assert "ValueError" in text
+    assert "(4, 3, 32, 32)" in text
+    assert page.get_by_role("button", name="Measure it here").is_enabled()
 
 
 BARE_PAGE = """<!doctype html><meta charset="utf-8"><style>{css}</style><div id="place"></div><script type="module">

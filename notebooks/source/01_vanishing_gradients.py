@@ -16,7 +16,7 @@
 # | | |
 # | --- | --- |
 # | **Question** | What happens to the gradient on its way from the loss back to the first layer, and when does it die, explode or get through? |
-# | **Afterwards you can** | derive the gradient of a deep chain as a product; measure the gradient of every layer of a real network; tell apart the two illnesses that go by the name of vanishing gradients; say when batch normalisation makes gradients explode; judge the usual story against measurements |
+# | **Afterwards you can** | derive the gradient of a deep chain as a product; measure the gradient of every layer of a real network; tell apart two illnesses that go by the name of vanishing gradients; say when batch normalisation makes gradients grow instead; judge the usual story against measurements |
 # | **You need** | derivatives and the chain rule, a little Python, and what a convolution is; [notebook 00](00_start_here.ipynb) helps |
 # | **Time** | 45 minutes to read; the cells run in under a minute on two processor cores |
 #
@@ -81,8 +81,8 @@ print("equal:", torch.allclose(by_autograd, slope_of_chain(x, weights), rtol=1e-
 print(f"about 10^{math.floor(math.log10(by_autograd))}")
 
 # %% [markdown]
-# Less than a millionth of a millionth. The reason is in the picture: the slope of the sigmoid is **at most 1/4**, so each layer
-# lets through a quarter or less. The slope of tanh is at most 1, and that of ReLU, $\max(0, z)$, is exactly 1 or exactly 0.
+# Less than a millionth of a millionth. The reason is in the picture: the slope of the sigmoid is **at most 1/4**, so with
+# weights of 1 each layer lets through a quarter or less. (Larger weights could make up for some of it.) The slope of tanh is at most 1, and that of ReLU, $\max(0, z)$, is exactly 1 or exactly 0.
 
 # %%
 z = torch.linspace(-5, 5, 401, requires_grad=True)
@@ -106,9 +106,11 @@ plots.show(
 # %% [markdown]
 # ## 2. A real network
 #
-# Real layers have many numbers, and weights that mix them: each factor becomes a matrix. So measure. The network has 56
-# layers: 55 convolutions and a linear layer, built like He et al.'s ResNet-56 but **plain**, without shortcuts. It starts
-# with sigmoid activations, He et al.'s ("Kaiming") random weights and no batch normalisation.
+# Real layers have many numbers, and weights that mix them: each factor becomes a matrix $J_k$ of derivatives, and the
+# gradient travels back through their product, $\partial L/\partial x_0 = J_1^\top J_2^\top \cdots J_L^\top\, \partial L/\partial x_L$. That cannot be
+# done in the head, so measure. The network has 56 layers: 55 convolutions and a linear layer, built like He et al.'s
+# ResNet-56 but **plain**, without shortcuts. It starts with sigmoid activations and what is called Kaiming's random weights
+# (section 5), and has no batch normalisation (section 6).
 #
 # The measurement is three lines: one pass forward, one pass back, and the length (norm) of each layer's gradient.
 
@@ -117,7 +119,8 @@ network = experiment_net(
     Setting(depth=56, activation="sigmoid", batch_norm=False, shortcut="plain")
 )
 F.cross_entropy(network(images), labels).backward()
-norms = [p.grad.norm().item() for p in network.parameters() if p.dim() > 1]
+weights = [p for p in network.parameters() if p.dim() > 1]  # not the biases
+norms = [weight.grad.norm().item() for weight in weights]
 
 print("layers:", len(norms))
 
@@ -142,7 +145,7 @@ flow[["name", "kind"]].iloc[[0, 1, 2, -2, -1]]
 # %%
 plots.show(
     plots.gradient_norms(
-        {"sigmoid": flow}, "Sigmoid: every layer back takes a share of the gradient"
+        {"sigmoid": flow}, "Sigmoid: each layer on the way back takes its share"
     ),
     alt="Gradient norm by layer on a logarithmic axis, an almost straight line: from "
     "about one at layer 56 down to less than ten to the minus 25 at layer 1.",
@@ -179,11 +182,15 @@ print("the first layer moved:", moved["conv1.weight"])
 print("the last layer moved: ", moved["fc.weight"])
 
 # %% [markdown]
-# Not by one bit. The last layer moves; the first one has not moved at all.
-#
+# Not by one bit. The last layer moves, and so do those just before it; the first layers have not moved at all.
+
+# %%
+print("of", len(moved), "layers fewer than half moved:", sum(moved.values()) < 28)
+
+# %% [markdown]
 # It is worse than "slowly". Computers keep about seven digits of a number (*float32*). Near 0.1, the next number that
 # float32 knows is 7·10⁻⁹ away. Add a step of 10⁻¹² to a weight of 0.1 and the sum rounds back to 0.1: a small enough
-# gradient does not mean little learning but **none**, however many steps are taken.
+# gradient does not mean little learning but **none**, for as long as it stays that small.
 
 # %% [markdown]
 # ## 4. ReLU: no factor below 1, so no vanishing?
@@ -196,18 +203,13 @@ print("the last layer moved: ", moved["fc.weight"])
 
 
 # %%
-def plain_flow(**setting):
-    return gradient_flow(
-        experiment_net(Setting(depth=56, shortcut="plain", **setting)).train(),
-        images,
-        labels,
-    )
+def plain(**setting):
+    """A plain network of 56 layers without batch norm."""
+    return experiment_net(Setting(56, batch_norm=False, shortcut="plain", **setting))
 
 
-small = plain_flow(activation="relu", initialisation="normal_0.01", batch_norm=False)
-xavier = plain_flow(activation="relu", initialisation="xavier", batch_norm=False)
-
-# %%
+small = gradient_flow(plain(initialisation="normal_0.01"), images, labels)
+xavier = gradient_flow(plain(initialisation="xavier"), images, labels)
 
 # %%
 plots.show(
@@ -217,13 +219,14 @@ plots.show(
     ),
     alt="Gradient norms by layer for three plain networks. Sigmoid rises from left to "
     "right over many powers of ten. ReLU with Xavier's weights is nearly flat at "
-    "about ten to the minus 11; with small normal weights it is exactly zero in "
+    "about ten to the minus 10; with small normal weights it is exactly zero in "
     "every layer.",
 )
 
 # %% [markdown]
-# Did you predict a line that falls to the left, as the usual story has it? With Xavier's weights the gradient is tiny, but it is
-# **flat**: the last layer gets as little as the first. With weights of size 0.01 it is exactly 0, everywhere.
+# Did you predict a line that falls to the left, as the usual story has it? With Xavier's weights the gradient is tiny,
+# but it is **flat**: the last layer's weights get as little as the first's. With weights of size 0.01 it is exactly 0: the
+# signal falls below 10⁻⁴⁵, the smallest number that float32 has, and becomes 0.
 
 # %%
 ratio = xavier["gradient_norm"].iloc[0] / xavier["gradient_norm"].iloc[-1]
@@ -232,75 +235,72 @@ print("largest of all below one in a million:", xavier["gradient_norm"].max() < 
 print("N(0, 0.01²), exactly 0 in every layer:", (small["gradient_norm"] == 0).all())
 
 # %% [markdown]
-# So this is another illness with the same name. Look at the signal on its way *forward*: its variance over all images,
-# channels and pixels, behind each block.
-
-
-# %%
-def plain_signal(**setting):
-    return signal_flow(
-        experiment_net(Setting(depth=56, shortcut="plain", **setting)).train(),
-        images,
-        labels,
-    )
-
+# To understand that, look at the two things that travel through a network: the *signal* on its way forward, and *its*
+# gradient (not the weights') on its way back. `signal_flow` measures both behind each block of two layers.
 
 # %%
 signals = {
-    "Xavier, ReLU": plain_signal(
-        activation="relu", initialisation="xavier", batch_norm=False
-    ),
-    "Kaiming, ReLU": plain_signal(
-        activation="relu", initialisation="kaiming", batch_norm=False
-    ),
-    "Kaiming, sigmoid": plain_signal(
-        activation="sigmoid", initialisation="kaiming", batch_norm=False
-    ),
+    "Xavier, ReLU": signal_flow(plain(initialisation="xavier"), images, labels),
+    "Kaiming, sigmoid": signal_flow(plain(activation="sigmoid"), images, labels),
 }
 
 # %%
-figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-for (name, signal), style in zip(signals.items(), ("o-", "s-", "^-")):
-    axes.plot(2 * signal.index + 1, signal["variance"], style, markersize=4, label=name)
-axes.set(
-    title="With Xavier's weights ReLU halves the signal",
-    xlabel="layer",
-    ylabel="variance",
-    yscale="log",
-)
-axes.legend()
+figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+for (name, signal), marker in zip(signals.items(), "o^"):
+    layers = 2 * signal.index + 1  # the stem is layer 1, then two layers a block
+    size = (signal["variance"] + signal["mean"] ** 2) ** 0.5
+    plots.log_line(panels[0], layers, size, marker, markersize=4, label=name)
+    back = signal["gradient_norm"]
+    plots.log_line(panels[1], layers, back, marker, markersize=4, label=name)
+panels[0].set(title="Forward: the signal's size", xlabel="layer")
+panels[1].set(title="Back: the norm of its gradient", xlabel="layer")
+panels[0].legend()
 plots.show(
     figure,
-    alt="Variance of the forward signal by layer, on a logarithmic axis. With "
-    "Xavier's weights and ReLU it falls in a straight line by about twenty powers "
-    "of ten; with Kaiming's it falls by two or three; with the sigmoid it stays.",
+    alt="Two pictures by layer, on logarithmic axes. Forward, the signal's size falls "
+    "by about ten powers of ten in the ReLU network and is level in the sigmoid one. "
+    "Back, from right to left, the signal's gradient falls in both: by about nine "
+    "powers of ten with ReLU, by nearly thirty with the sigmoid.",
 )
 
 # %% [markdown]
-# Xavier's weights keep a signal's size through a *linear* layer. Then ReLU sets its negative half to zero, and with it
-# **half of its mean square**. After 55 layers $2^{-55}$ is left, about $10^{-17}$. Two smaller losses come on top: each image is padded
-# with zeros at its border, and where the channels double, Xavier's compromise between inputs and outputs gives too little. All
-# of it can be put in numbers, without running the network:
+# The gradient that travels back vanishes in **both**. The difference is the way forward. A weight's gradient is a product
+# of the two: *what comes forward into its layer* times *what comes back to its output*. In the ReLU network both shrink by
+# about the same factor a layer, one from the left, the other from the right, so their product is about the same in every
+# layer. In the sigmoid network the signal keeps its size, and the way back alone decides.
+
+# %%
+signal = signals["Xavier, ReLU"]
+forward, back = signal["variance"] ** 0.5, signal["gradient_norm"]
+product = forward * back
+for name, values in {"forward": forward, "back": back, "product": product}.items():
+    span = values.max() / values.min()
+    print(
+        f"{name:8} spans more than a factor of 10⁷: {span > 1e7}, of 100: {span > 100}"
+    )
+
+# %% [markdown]
+# Where does the ReLU network's signal go? Xavier's weights keep a signal's size through a *linear* layer. Then ReLU sets its
+# negative half to zero, and with it **half of its mean square**: after 55 layers $2^{-55}$ is left, about $10^{-17}$. The rest is
+# lost to the zeros around each image's border, and where the channels grow, for there Xavier's compromise
+# between inputs and outputs draws too small weights. All of it can be put in numbers, without running the network:
 
 # %%
 halved = 0.5**55
-# Of the 3 inputs across an output pixel, the two pixels at the ends of a row of n find one to be padding.
+# Of three inputs side by side, the two outputs at the ends of a row find one padded.
 padding = ((94 / 96) ** 19 * (46 / 48) ** 18 * (22 / 24) ** 18) ** 2
-doubling = (2 / 3) ** 2
-expected = math.log10(halved * padding * doubling)
+channels = (6 / 19) * (2 / 3) ** 2  # 3 to 16, then 16 to 32 and 32 to 64
+expected = -math.log10(halved * padding * channels)
 
-measured = math.log10(
-    signals["Xavier, ReLU"]["variance"].iloc[-1] / images.square().mean()
-)
-print(
-    f"powers of ten lost, expected: {-expected:.0f};",
-    f"measured within 1 of it: {abs(measured - expected) < 1}",
-)
+last = signal.iloc[-1]
+measured = -math.log10((last["variance"] + last["mean"] ** 2) / images.square().mean())
+print(f"powers of ten that the mean square should lose: {expected:.0f}")
+print("measured, within half a power of it:", abs(measured - expected) < 0.5)
 
 # %% [markdown]
-# In the sigmoid network, on the other hand, the signal keeps its size. Is it in good health then? Not quite: size is not
-# information. What a network needs is that *different images give different numbers*. So measure how far the images lie
-# apart behind each block, as a share of the signal.
+# In the sigmoid network, on the other hand, the signal keeps its size. Is it in good health then? Size is not
+# information: what a network needs is that *different images give different numbers*. So measure how far the images lie
+# apart behind each block: the variance between images, as a share of the signal's mean square.
 
 # %%
 from resnet_lib.models import BasicBlock
@@ -309,13 +309,12 @@ from resnet_lib.models import BasicBlock
 def apart(network):
     """Variance between images over the mean square of all, behind each block."""
     shares = []
+
+    def look(module, inputs, output):
+        shares.append(output.var(0).mean() / output.square().mean())
+
     blocks = [module for module in network.modules() if isinstance(module, BasicBlock)]
-    hooks = [
-        block.register_forward_hook(
-            lambda m, i, x: shares.append(x.var(0).mean() / x.square().mean())
-        )
-        for block in blocks
-    ]
+    hooks = [block.register_forward_hook(look) for block in blocks]
     with torch.no_grad():
         network.double()(images.double())
     for hook in hooks:
@@ -324,94 +323,103 @@ def apart(network):
 
 
 # %% [markdown]
+# (A *hook* is a function that PyTorch calls whenever the block has run. The numbers are kept in double precision, 16 digits, to
+# see far down.)
+#
 # **Predict.** In which of the three networks do the images stay apart?
 
 # %%
-shares = {}
-for name in signals:
-    start, activation = name.lower().split(", ")
-    setting = Setting(56, activation, start, batch_norm=False, shortcut="plain")
-    shares[name] = apart(experiment_net(setting))
+shares = {
+    "Xavier, ReLU": apart(plain(initialisation="xavier")),
+    "Kaiming, ReLU": apart(plain(initialisation="kaiming")),
+    "Kaiming, sigmoid": apart(plain(activation="sigmoid")),
+}
+layers = 2 * torch.arange(27) + 3
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for (name, share), style in zip(shares.items(), ("o-", "s--", "^-")):
-    axes.plot(2 * torch.arange(27) + 3, share, style, markersize=4, label=name)
+    axes.plot(layers, share, style, markersize=4, label=name)
 axes.set(title="Sigmoid: all images become one", xlabel="layer", yscale="log")
-axes.set_ylabel("share of the signal")
+axes.set_ylabel("variance between images\nover mean square")
 axes.legend()
 plots.show(
     figure,
     alt="How far images lie apart, as a share of the signal, by layer. Both ReLU "
-    "networks have the same nearly level curve near one tenth; for the sigmoid "
-    "network it falls in a straight line to ten to the minus 31 at layer 31 and "
-    "is level from there on.",
-)
-
-# %%
-print(
-    "Xavier and Kaiming the same:",
-    torch.allclose(shares["Xavier, ReLU"], shares["Kaiming, ReLU"], rtol=0.5),
+    "networks have the same curve, which falls slowly from about one half to one "
+    "tenth. For the sigmoid network it falls in a straight line to ten to the minus "
+    "31 at layer 31 and is level from there on.",
 )
 
 # %% [markdown]
-# (The sigmoid's curve ends where double precision does: numbers that differ by less are equal.)
-#
-# In the sigmoid network every layer brings the images closer together, by the same small slopes that shrink the gradient on its way back:
-# forwards and backwards it is one and the same product. So the last layer in section 3 did get a gradient, but it sees the same numbers
-# for every image; all it can learn is how often each class occurs. The ReLU networks keep the images apart, in
-# proportion, whatever the weights' size; with Xavier's everything is just tiny.
-#
-# | | sigmoid | ReLU with too small weights |
-# | --- | --- | --- |
-# | forward | keeps its size, but **images become alike** | **everything shrinks**, images stay apart in proportion |
-# | backward | large at the last layer, **nothing at the first** | **equally small** in every layer |
-#
-# Why equally small? Double one layer's weights, any one's, and in a ReLU network without biases the output doubles, whichever layer it
-# was. From this follows that the sum of weight × gradient is *the same number in every layer* (Euler's theorem on
-# homogeneous functions; Du, Hu & Lee 2018). It can be checked:
+# In the sigmoid network every layer brings the images closer together, until they differ by less than double
+# precision can tell. The last layer in section 3 did get a gradient, but it sees the same numbers for every image: all it can learn
+# is how often each class occurs. In theory (Schoenholz et al. 2017) this loss on the way forward and the gradient's loss on
+# the way back are one and the same factor a layer. Here it is, both ways:
 
 # %%
-healthy = experiment_net(
-    Setting(depth=56, initialisation="kaiming", batch_norm=False, shortcut="plain")
-).double()
-F.cross_entropy(healthy(images.double()), labels).backward()
-sums = torch.stack([(p * p.grad).sum() for p in healthy.parameters() if p.dim() > 1])
-print(
-    "layers:", len(sums), "  all sums equal:", torch.allclose(sums, sums[0], rtol=1e-6)
-)
+apart_by_layer = (shares["Kaiming, sigmoid"][12] / shares["Kaiming, sigmoid"][0]) ** 0.5
+norms = flow["gradient_norm"]
+print(f"forward, a layer: {apart_by_layer ** (1 / 24):.1f}")
+print(f"back, a layer:    {(norms.iloc[1] / norms.iloc[51]) ** (1 / 50):.1f}")
+
+# %% [markdown]
+# The ReLU networks bring the images together only slowly, and both alike: the size of the weights passes through ReLU as a
+# mere factor. With Xavier's weights everything is just tiny.
+
+# %%
+same = torch.allclose(shares["Xavier, ReLU"], shares["Kaiming, ReLU"], rtol=1e-4)
+print("Xavier and Kaiming the same:", same)
+
+# %% [markdown]
+# | | sigmoid | ReLU with too small weights |
+# | --- | --- | --- |
+# | forward | keeps its size, but **images become alike** | **everything shrinks**; images stay apart in proportion |
+# | gradient of the signal | fades on its way back | fades on its way back |
+# | gradient of the weights | large at the last layer, **nothing at the first** | **equally small** in every layer |
 
 # %% [markdown]
 # ## 5. A repair: Kaiming's weights
 #
 # If ReLU throws away half, draw weights with twice the variance: that is He et al.'s ("Kaiming") start of 2015,
-# $\mathrm{Var}(w) = 2 / n$, where $n$ is the number of inputs to a unit.
+# $\mathrm{Var}(w) = 2 / n$, where $n$ is the number of inputs to a unit. (Where channels grow it is more than twice Xavier's.)
 #
 # **Predict.** What does the curve look like now?
 
 # %%
-kaiming = plain_flow(activation="relu", initialisation="kaiming", batch_norm=False)
+kaiming = gradient_flow(plain(initialisation="kaiming"), images, labels)
 
 # %%
 plots.show(
     plots.gradient_norms(
         {"Xavier": xavier, "Kaiming": kaiming},
-        "Twice the variance: eight powers of ten",
+        "Twice the variance, eight powers of ten more gradient",
     ),
     alt="Gradient norm by layer for plain ReLU networks of 56 layers. Kaiming's "
     "weights give a few hundredths in every layer, Xavier's about ten to the "
-    "minus 11.",
+    "minus 10.",
 )
 
 # %%
-print(
-    "at least a million times Xavier's:",
-    (kaiming["gradient_norm"] > 1e6 * xavier["gradient_norm"]).all(),
-)
+times = kaiming["gradient_norm"] / xavier["gradient_norm"]
+print("at least a million times Xavier's in every layer:", (times > 1e6).all())
 
 # %% [markdown]
-# A factor of $\sqrt 2$ in the weights decides over life and death of a 56-layer network. So **with ReLU and Kaiming's start, a plain
-# deep network's gradients do not vanish at the start of training**. Keep that in mind whenever the story is told.
+# A factor of about $\sqrt 2$ in the weights decides over life and death of a 56-layer network. So **with ReLU and Kaiming's start a
+# plain network's gradients do not vanish at the start of training**, at any of the depths measured here (up to 110, section
+# 7). Keep that in mind whenever the story is told.
+#
+# An exact law behind the flat curves: double the weights of any one layer, and a ReLU network's output doubles, whichever
+# layer it was. (Its only bias, in the last layer, is added at the very end.) From this follows that the sum of weight × gradient is *the same
+# number in every layer* (Euler's theorem on homogeneous functions; Du, Hu & Lee 2018). It does not fix the
+# gradient's norm, but it forbids that one layer hears much and another nothing at all.
+
+# %%
+healthy = plain(initialisation="kaiming").double()
+F.cross_entropy(healthy(images.double()), labels).backward()
+weights = [p for p in healthy.parameters() if p.dim() > 1]
+sums = torch.stack([(weight * weight.grad).sum() for weight in weights])
+print("layers:", len(sums), "  sums equal:", torch.allclose(sums, sums[0], rtol=1e-6))
 
 # %% [markdown]
 # ## 6. Batch normalisation: now it explodes
@@ -419,28 +427,23 @@ print(
 # The networks of the ResNet paper have **batch normalisation** (BN) after every convolution: it sets the mean of
 # each channel to 0 and its variance to 1, measured over the batch. The signal cannot die any more.
 #
-# **Predict.** And the gradient of the plain network? Smaller towards the first layer, larger, or flat?
+# **Predict.** And the gradient of a plain ReLU network? Smaller towards the first layer, larger, or flat?
 
 # %%
-normalised = {
-    f"depth {depth}": gradient_flow(
-        experiment_net(Setting(depth=depth, shortcut="plain")).train(),
-        images[:32],
-        labels[:32],
-    )
-    for depth in (20, 56, 110)
-}
+normalised = {}
+for depth in (20, 56, 110):
+    network = experiment_net(Setting(depth, batch_norm=True, shortcut="plain"))
+    network.train()  # so that BN uses the batch's own mean and variance
+    normalised[f"depth {depth}"] = gradient_flow(network, images[:32], labels[:32])
 
 # %%
 plots.show(
     plots.gradient_norms(
-        normalised,
-        "With batch norm a plain network's gradient explodes towards the image",
+        normalised, "Batch norm and ReLU: the gradient grows towards the image"
     ),
-    alt="Gradient norm by layer for plain networks with batch normalisation, 20, 56 "
-    "and 110 layers deep. All end near one at the last layer and grow towards the "
-    "first, the more the deeper: to hundreds at depth 56 and to hundreds of "
-    "thousands at depth 110.",
+    alt="Gradient norm by layer for plain ReLU networks with batch normalisation, 20, 56 "
+    "and 110 layers deep. From the last layer back all dip to about a quarter, then "
+    "grow: little at depth 20, to a few hundred at 56, to about a million at 110.",
 )
 
 # %%
@@ -451,19 +454,25 @@ for name, table in normalised.items():
     )
 
 # %% [markdown]
-# It grows, by a factor per layer: the deeper, the worse. In the very networks whose failure made He et al. invent the shortcut, gradients do not
-# vanish but **explode** at the start. Yang et al. (2019) derive this growth for wide networks of this kind. He et al. themselves write (2015, §4.1) that the trouble with
-# their deep plain networks is *unlikely* to be vanishing gradients, having checked that the gradients keep healthy norms.
+# It grows, by about the same factor a layer: the deeper, the more. In networks of the very kind whose failure made He et al.
+# turn to shortcuts, gradients do not vanish but **explode** at the start.
 #
-# Whether this explosion is what makes deep plain networks hard to train is **disputed**, and cannot be read off here:
-# BN makes a network's output independent of its weights' size, so that a large gradient soon grows the weights, and with larger
-# weights the gradient shrinks. Notebook 07 looks at gradients *during* training.
+# Is that what makes deep plain networks hard to train? Here researchers **disagree**:
+#
+# - Yang et al. (2019) derive such growth for wide *fully connected* networks with BN, and hold that it makes deep ones untrainable;
+#   though they also see it shrink dramatically after a single step of training.
+# - He et al. (2015, §4.1) say of their 34-layer plain network that its trouble is *unlikely* to be vanishing gradients: they
+#   checked that with BN gradients keep healthy norms. Of exploding ones they say nothing.
+# - BN damps a large gradient by itself. It divides by the signal's size, so doubling a convolution's weights leaves the output as it
+#   was and halves their gradient; and a step along such a gradient makes the weights longer (van Laarhoven 2017).
+#
+# A measurement at the start cannot decide it. Notebook 07 looks at gradients *during* training.
 
 # %% [markdown]
 # ## 7. All of it at once
 #
-# Depth, activation, start, BN, shortcut: 567 networks, three seeds of 189 settings, were measured in the same way and are
-# recorded with the course. First the plain ones in one picture.
+# Depth, activation, start, BN, shortcut: 567 settings with three seeds each, 1,701 networks, were measured in the same
+# way and are recorded with the course. First the plain ones in one picture, for two of the three starts.
 
 # %%
 from resnet_lib.gradient_grid import load_gradient_grid
@@ -506,6 +515,7 @@ for panel, batch_norm in zip(panels, (False, True)):
     panel.set(
         xlabel="depth", title="with batch norm" if batch_norm else "without batch norm"
     )
+figure.suptitle("Plain networks: the first layer lives or dies by activation and start")
 panels[0].set_ylabel("gradient norm of the first layer")
 panels[1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
@@ -554,8 +564,9 @@ plots.show(
         "ReLU, Xavier, no batch norm: here the shortcut saves signal and gradient",
     ),
     alt="Above, the gradient norm of each layer: plain about ten to the minus 11 "
-    "throughout, residual about ten. Below, the variance of the signal: plain "
-    "falls by about fifteen powers of ten, residual rises by one or two.",
+    "throughout, residual about ten. Below, the variance of the signal: plain falls by "
+    "about nineteen powers of ten, its last blocks below the axis; residual rises by "
+    "two.",
 )
 
 # %% [markdown]
@@ -563,10 +574,10 @@ plots.show(
 #
 # | the usual story says | measured here |
 # | --- | --- |
-# | The gradient is a product of factors below 1. | True for sigmoid: at most 1/4 a layer. |
-# | So early layers stop learning. | True for sigmoid: not one bit in 30 steps. With ReLU and too small weights *all* layers stop alike, for the signal dies first. |
-# | ReLU solves it. | Only with weights of the right size: Xavier's at 56 layers are too small, Kaiming's fit. |
-# | Batch norm solves it. | It keeps the signal; the gradient of a plain network then grows towards the image, hundreds of times at 56 layers. |
+# | The gradient is a product of factors below 1. | True for the sigmoid with usual weights: about 0.3 a layer (σ′ ≤ 1/4, times what the weights do). |
+# | So early layers stop learning. | True for the sigmoid: not one bit in 30 steps. With ReLU and too small weights *all* layers stop alike. |
+# | ReLU solves it. | Only with weights of the right size: Xavier's at 56 layers are too small, Kaiming's are right. |
+# | Batch norm solves it. | It keeps the signal. With ReLU a deep plain network's gradient then grows towards the image, hundreds of times at 56 layers. |
 # | That is why plain deep networks fail. | Not shown. With BN and ReLU nothing vanishes at the start, and He et al. doubt it too. |
 #
 # What shortcuts change, and where they do *not* help, is [notebook 02](02_shortcut_connections.ipynb).
@@ -574,12 +585,13 @@ plots.show(
 # %% [markdown]
 # ## Summary
 #
-# - The gradient of a chain is the product of its layers' slopes. The sigmoid's is at most 1/4, so it vanishes.
+# - The gradient of a chain is the product of its layers' weights × slopes. The sigmoid's slope is at most 1/4: unless the weights make
+#   up for it, the product vanishes.
 # - There are two illnesses. With the sigmoid, images become alike on the way forward and the gradient fades on the way back, by the
-#   same small slopes. With ReLU and too small weights everything shrinks, and the last layer gets as little as the first.
+#   same factor. With ReLU and too small weights everything shrinks, and the last layer's weights get as little as the first's.
 # - The size of the first weights decides: ReLU halves the mean square, and Kaiming's factor of 2 makes up for it.
-# - With batch normalisation a plain network's gradients *explode* towards the image at the start of training.
-# - A gradient far below float32's resolution of the weights means no learning at all, however long one trains.
+# - With batch norm and ReLU a deep plain network's gradients *grow* towards the image at the start of training.
+# - A step far below float32's resolution of the weights is no step at all.
 
 # %% [markdown]
 # ## Exercises
@@ -621,7 +633,7 @@ check.xavier_relu_variance(answer)
 # The weights keep the mean square, ReLU sets half of the values to 0, and with them half of the mean square. Twenty times.
 # </details>
 #
-# **3.** 100 weights of about 0.1, in float32. Each gets a step of 10⁻¹², in the same direction, a thousand times. How
+# **3.** 100 weights of 0.1, in float32. Each gets a step of 10⁻¹², in the same direction, a hundred thousand times. How
 # many of the weights have changed at the end?
 
 # %%
@@ -634,14 +646,15 @@ check.weights_that_moved(answer)
 # ```python
 # weights = torch.full((100,), 0.1)
 # start = weights.clone()
-# for _ in range(1000):
+# for _ in range(100_000):
 #     weights += 1e-12
 #
 # answer = (weights != start).sum().item()
 # check.weights_that_moved(answer)
 # ```
 #
-# None. Every addition is rounded to float32 before the next, and each time it rounds back.
+# None, though the steps add up to 10⁻⁷, which is more than ten times float32's resolution there: every sum is rounded before
+# the next step is added, and each time it rounds back.
 # </details>
 #
 # **4.** Write `chain_derivative(x, weights)`: the slope at `x` of a chain $\sigma(w_n \cdots \sigma(w_2\,\sigma(w_1 x)))$, for any
@@ -676,9 +689,12 @@ check.chain_derivative(chain_derivative)
 # %% [markdown]
 # ## References
 #
-# - Y. Bengio, P. Simard, P. Frasconi, *Learning long-term dependencies with gradient descent is difficult*, IEEE Transactions on Neural Networks, 1994.
+# - S. Hochreiter, *Untersuchungen zu dynamischen neuronalen Netzen*, diploma thesis, TU München, 1991, and Y. Bengio, P. Simard, P. Frasconi, *Learning long-term dependencies with gradient descent is difficult*, IEEE Transactions on Neural Networks, 1994: vanishing gradients, first in recurrent networks.
+# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012: AlexNet, with weights from N(0, 0.01²).
 # - X. Glorot, Y. Bengio, [*Understanding the difficulty of training deep feedforward neural networks*](https://proceedings.mlr.press/v9/glorot10a.html), 2010.
 # - K. He, X. Zhang, S. Ren, J. Sun, [*Delving Deep into Rectifiers*](https://arxiv.org/abs/1502.01852), 2015: the factor 2, §2.2.
 # - K. He, X. Zhang, S. Ren, J. Sun, [*Deep Residual Learning for Image Recognition*](https://arxiv.org/abs/1512.03385), 2015: what they say of vanishing gradients, §4.1.
+# - S. Schoenholz, J. Gilmer, S. Ganguli, J. Sohl-Dickstein, [*Deep Information Propagation*](https://arxiv.org/abs/1611.01232), 2017.
 # - S. Du, W. Hu, J. Lee, [*Algorithmic Regularization in Learning Deep Homogeneous Models: Layers are Automatically Balanced*](https://arxiv.org/abs/1806.00900), 2018.
-# - G. Yang et al., [*A Mean Field Theory of Batch Normalization*](https://arxiv.org/abs/1902.08129), 2019: gradients explode with depth.
+# - G. Yang, J. Pennington, V. Rao, J. Sohl-Dickstein, S. Schoenholz, [*A Mean Field Theory of Batch Normalization*](https://arxiv.org/abs/1902.08129), 2019.
+# - T. van Laarhoven, [*L2 Regularization versus Batch and Weight Normalization*](https://arxiv.org/abs/1706.05350), 2017.

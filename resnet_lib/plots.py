@@ -3,6 +3,7 @@
 Colours are seaborn's colour-blind palette throughout: blue for training, orange for what was held out.
 """
 
+import html
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -20,16 +21,24 @@ from torch import Tensor
 
 from resnet_lib.data import Cifar10
 
+# Out of sight, but not hidden from screen readers.
+UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = sns.color_palette("colorblind")[:8]
 
 sns.set_theme(style="whitegrid", palette="colorblind", rc={"axes.titlelocation": "left", "axes.titleweight": "bold"})
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Show a figure with `alt`, the words that stand for it where it cannot be seen, and free its memory."""
+    """Show a figure with `alt`, the words that stand for it where it cannot be seen, and free its memory.
+
+    JupyterLab does not pass an image's alt text on to the page, so the words also come as a line of text of their own,
+    which only screen readers (and pages that strip styles) show.
+    """
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=144, bbox_inches="tight")
     plt.close(figure)
+    display(HTML(f'<span style="{UNSEEN}">Figure: {html.escape(alt)}</span>'))
     display(Image(png.getvalue(), retina=True, alt=alt))
 
 
@@ -101,3 +110,18 @@ def gradient_norms(flows: Mapping[str, pd.DataFrame], title: str, column: str = 
     axes.set(title=title, xlabel="layer, from the image to the loss", ylabel=column.replace("_", " "))
     axes.legend()
     return figure
+
+
+def headline(figure: Figure, text: str) -> None:
+    """The message of a figure with several panels, above them all."""
+    figure.suptitle(text, x=0.01, ha="left", fontweight="bold")
+
+
+def block_lines(axes: Axes, curves: Mapping[str, ArrayLike], first: int = 0) -> None:
+    """A line for each name, over the blocks `first`, `first` + 1, …; colour and marker by the order of the names."""
+    styles = zip((BLUE, RED, GREEN, PURPLE), "os^D", strict=True)
+    for (name, values), (color, marker) in zip(curves.items(), styles, strict=False):
+        blocks = first + np.arange(len(values))
+        axes.plot(blocks, values, marker=marker, markersize=4, color=color, label=name)
+    axes.set_xlabel("block")
+    axes.legend()

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
-from resnet_lib.checks import start_here, training
+from resnet_lib.checks import gradients, start_here, training
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -64,6 +65,15 @@ WRONG_NUMBERS = [
     (start_here.steps_per_epoch, 78, "the other 8"),
     (start_here.steps_per_epoch, 78.125, "0.125 of a step"),
     (start_here.steps_per_epoch, 64, "not the number of batches"),
+    (gradients.largest_sigmoid_factor, 0.5**10, "σ' at 0 is 1/4"),
+    (gradients.largest_sigmoid_factor, 2.5, "do not add up"),
+    (gradients.largest_sigmoid_factor, 0.25, "one layer"),
+    (gradients.xavier_relu_variance, 0.5**10, "the square root"),
+    (gradients.xavier_relu_variance, 1, "sets the negative half"),
+    (gradients.xavier_relu_variance, 2**20, "It shrinks"),
+    (gradients.weights_that_moved, 100, "is rounded before the next"),
+    (gradients.weights_that_moved, 50, "not a coin toss"),
+    (gradients.weights_that_moved, 100_000, "number of steps"),
     (training.readme_rate, 0.01, "its own epoch"),
     (training.readme_rate, 0.0001, "only two"),
     (training.readme_rate, 0.1, "at the start"),
@@ -90,8 +100,9 @@ def test_other_wrong_answers_are_told_what_they_are(answer, told):
     assert told in text
 
 
-def test_a_number_may_come_as_a_tensor():
-    assert said(start_here.numbers_per_image, torch.tensor(3072)).startswith("✓")
+@pytest.mark.parametrize("answer", [torch.tensor(3072), np.prod((32, 32, 3)), 3072.0])
+def test_a_number_may_come_as_a_tensor_or_from_numpy(answer):
+    assert said(start_here.numbers_per_image, answer).startswith("✓")
 
 
 WRONG_ACCURACIES = [
@@ -100,7 +111,9 @@ WRONG_ACCURACIES = [
     (lambda logits, labels: 100 * (logits.argmax(1) == labels).float().mean(), "percent"),
     (lambda logits, labels: logits.argmax(1) == labels, "for each image"),
     (lambda logits, labels: (logits.max(1).values == labels).float().mean(), "`argmax` gives its position"),
+    (lambda logits, labels: (logits.argmax() == labels).float().mean(), "without an axis"),
     (lambda logits, labels: logits.nonsense, "raised an error"),
+    (lambda logits, labels: None, "is a `return` missing"),
     (lambda logits, labels: 0.123, "None of the usual slips"),
 ]
 
@@ -112,15 +125,32 @@ def test_wrong_accuracy_functions_get_their_own_diagnosis(function, diagnosis):
     assert diagnosis in text
 
 
+def sgd(w, v, g, lr, mu, wd):
+    v = mu * v + g + wd * w
+    return w - lr * v, v
+
+
 WRONG_STEPS = [
-    (lambda w, v, g, lr, mu, wd: w + lr * (mu * v + g + wd * w), "minus"),
-    (lambda w, v, g, lr, mu, wd: w - lr * (mu * v + g), "Weight decay is missing"),
-    (lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w), "Momentum is missing"),
-    (lambda w, v, g, lr, mu, wd: w - (mu * v + lr * (g + wd * w)), "old velocity"),
-    (lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w + mu * (mu * v + g + wd * w)), "Nesterov"),
-    (lambda w, v, g, lr, mu, wd: w - lr * (mu * v + g) - wd * w, "outside"),
-    (lambda w, v, g, lr, mu, wd: mu * v + g + wd * w, "new velocity"),
+    (lambda w, v, g, lr, mu, wd: (w + lr * (mu * v + g + wd * w), mu * v + g + wd * w), "minus"),
+    (lambda w, v, g, lr, mu, wd: (w - lr * (mu * v + g), mu * v + g), "Weight decay is missing"),
+    (lambda w, v, g, lr, mu, wd: (w - lr * (g + wd * w), g + wd * w), "Momentum is missing"),
+    (lambda w, v, g, lr, mu, wd: (w - (mu * v + lr * (g + wd * w)), mu * v + lr * (g + wd * w)), "The rate went into"),
+    (
+        lambda w, v, g, lr, mu, wd: (
+            w - lr * (g + wd * w + mu * sgd(w, v, g, lr, mu, wd)[1]),
+            sgd(w, v, g, lr, mu, wd)[1],
+        ),
+        "Nesterov",
+    ),
+    (lambda w, v, g, lr, mu, wd: (w - lr * (mu * v + g) - lr * wd * w, mu * v + g), "AdamW"),
+    (
+        lambda w, v, g, lr, mu, wd: (w - sgd(w, v, g, lr, mu, wd)[1], sgd(w, v, g, lr, mu, wd)[1]),
+        "learning rate is missing",
+    ),
+    (lambda *a: sgd(*a)[0], "Return both"),
+    (lambda *a: sgd(*a)[::-1], "other order"),
     (lambda w, v, g, lr, mu, wd: (w, v), "None of the usual slips"),
+    (lambda w, v, g, lr, mu, wd: None, "is a `return` missing"),
 ]
 
 
@@ -134,9 +164,23 @@ def test_wrong_momentum_steps_get_their_own_diagnosis(function, diagnosis):
 def test_a_function_that_changes_its_arguments_in_place_is_judged_by_its_result():
     def in_place(weight, velocity, gradient, lr, momentum, weight_decay):
         velocity.mul_(momentum).add_(gradient).add_(weight, alpha=weight_decay)
-        return weight.sub_(velocity, alpha=lr)
+        return weight.sub_(velocity, alpha=lr), velocity
 
     assert said(training.momentum_step, in_place).startswith("✓")
+
+
+def test_the_momentum_step_of_the_reference_is_that_of_torch():
+    """An independent witness: torch's own optimiser passes the check as an answer."""
+
+    def by_torch(weight, velocity, gradient, lr, momentum, weight_decay):
+        parameter = torch.nn.Parameter(weight)
+        parameter.grad = gradient
+        optimizer = torch.optim.SGD([parameter], lr=lr, momentum=momentum, weight_decay=weight_decay)
+        optimizer.state[parameter]["momentum_buffer"] = velocity
+        optimizer.step()
+        return parameter.detach(), velocity
+
+    assert said(training.momentum_step, by_torch).startswith("✓")
 
 
 @pytest.mark.parametrize(
@@ -146,12 +190,55 @@ def test_a_function_that_changes_its_arguments_in_place_is_judged_by_its_result(
         ({"weights", "momentum", "epoch number"}, "no parameters"),
         (set(training.STATE_CHOICES), "Each step computes its own gradients"),
         ({"weights", "momentum", "batch-norm statistics"}, "The rate and the batches follow from it"),
-        ("weights", "not among these"),
+        ("weights", "Put it in braces"),
         ({"weights", "optimizer"}, "not among these"),
-        (7, "not among these"),
+        (7, "Put it in braces"),
+        ([["weights"]], "not among these"),
     ],
 )
 def test_wrong_checkpoints_get_their_own_diagnosis(answer, diagnosis):
     text = said(training.needed_to_resume, answer)
     assert text.startswith("✗")
     assert diagnosis in text
+
+
+def chain(x, weights, factor):
+    """The slope of a sigmoid chain with `factor(weight, value in, value out)` in the place of each layer's slope."""
+    slope = 1.0
+    for weight in weights:
+        out = torch.sigmoid(weight * x)
+        slope = slope * factor(weight, x, out)
+        x = out
+    return slope
+
+
+WRONG_CHAINS = [
+    (lambda x, w: chain(x, w, lambda w, a, b: b * (1 - b)), "weights are missing"),
+    (lambda x, w: chain(x, w, lambda w, a, b: w * b), "multiplies by σ where"),
+    (lambda x, w: chain(x, w, lambda w, a, b: w * a * (1 - a)), "still on its way in"),
+    (lambda x, w: chain(x, w, lambda w, a, b: w * torch.sigmoid(b) * (1 - torch.sigmoid(b))), "applied twice"),
+    (lambda x, w: chain(x, w[-1:], lambda w, a, b: 0.123), "None of the usual slips"),
+]
+
+
+@pytest.mark.parametrize(("function", "diagnosis"), WRONG_CHAINS)
+def test_wrong_chain_derivatives_get_their_own_diagnosis(function, diagnosis):
+    text = said(gradients.chain_derivative, function)
+    assert text.startswith("✗")
+    assert diagnosis in text
+
+
+def test_autograd_passes_as_a_chain_derivative():
+    def by_autograd(x, weights):
+        x = x.clone().requires_grad_()
+        value = x
+        for weight in weights:
+            value = torch.sigmoid(weight * value)
+        return torch.autograd.grad(value, x)[0]
+
+    assert said(gradients.chain_derivative, by_autograd).startswith("✓")
+
+
+@pytest.mark.parametrize("answer", [1e-6, 9.5e-7, 0.25**10])
+def test_a_millionth_is_near_enough(answer):
+    assert said(gradients.largest_sigmoid_factor, answer).startswith("✓")

@@ -99,7 +99,8 @@ print("weights to learn:", sum(p.numel() for p in network.parameters()))
 print(network.layer1)
 
 # %% [markdown]
-# The printout shows one block: two 3 × 3 convolutions, each with a batch normalisation. `downsample` is the shortcut
+# The printout shows the first of its three blocks: two 3 × 3 convolutions, each with a *batch normalisation* (it brings every
+# channel to mean 0 and variance 1; notebook 01 meets it again). `downsample` is the shortcut
 # around them; here it is `Identity()`, which passes `x` on as it is. (The name is torchvision's, so that its trained
 # weights fit.) Notebook 03 builds all of it from nothing.
 #
@@ -119,12 +120,13 @@ print("between 5% and 15% right:", 0.05 < untrained < 0.15)
 # ## 4. Training
 #
 # Now it learns. It sees all 5,000 training images eight times (eight *epochs*), 64 at a time. After each batch every
-# weight moves a little in the direction that would have made the answers better: downhill along the gradient.
+# weight moves a little in the direction that would have made the answers better: downhill, against the gradient.
 #
 # **Predict.** What accuracy on test images that it never trained on will it have after about half a minute? And will
 # it be better or worse on the images that it did train on?
 #
-# Run the cell and watch the curve grow.
+# How far a step goes is the **learning rate**; `peak_lr` in the recipe below is its largest value during the run. (The rest of the recipe is
+# for notebooks 05 and 06.) Run the cell and watch the curve grow.
 
 # %% tags=["nbval-ignore-output"]
 from IPython.display import display
@@ -145,7 +147,7 @@ history = fit(network, train, recipe, evaluate_on=test, on_epoch=curve.update)
 # %%
 plots.show(
     plots.accuracy_curve(history, "Half a minute of training, far above guessing"),
-    alt="Accuracy by epoch for training and test images. Both climb together from "
+    alt="Accuracy by epoch for training and test images. Both climb from "
     "about 20 percent after the first epoch to about 50 percent after the eighth.",
 )
 
@@ -153,14 +155,20 @@ plots.show(
 accuracy = history["test_accuracy"].iloc[-1]
 print("more than four times as good as guessing:", accuracy > 0.4)
 print("every image recognised:", accuracy == 1)
+on_training_images = evaluate(network, train)
+print(
+    "within ten points of it on its training images:",
+    on_training_images < accuracy + 0.1,
+)
 
 # %% [markdown]
-# Around half of the test images are right, five times as good as guessing, and the two curves stay close together:
-# the network is too small, and eight epochs too short, for it to learn its training images by heart. With all 50,000
+# Around half of the test images are right, five times as good as guessing, and on its own training images it is hardly
+# better: the network is too small, and eight epochs are too short, to learn those by heart. (The training curve in the picture is
+# measured differently: while the weights move, and on images that are shifted and mirrored at random. Notebook 04 shows them.) With all 50,000
 # training images, 20 layers and 15 epochs it becomes 86% (notebook 05 shows that run); He et al. report 91.25% for 20
 # layers and 93.57% for 110 (the best of five runs), after some 160 epochs.
 #
-# Every number here is the accuracy **after the last epoch**. To pick the best epoch by looking at the test images would
+# What counts is the accuracy **after the last epoch**. To pick the best epoch by looking at the test images would
 # be to use them for training; notebook 04 shows what that costs.
 
 # %% [markdown]
@@ -171,7 +179,8 @@ print("every image recognised:", accuracy == 1)
 # %%
 from resnet_lib.training import predict
 
-sureness, answers = predict(network, test[:10]).softmax(1).max(1)
+shares = predict(network, test[:10]).softmax(1)  # logits to shares that add up to 1
+sureness, answers = shares.max(1)
 names = [test.classes[answer] for answer in answers]
 marks = ["✓" if right else "✗" for right in answers == test.labels[:10]]
 titles = [
@@ -202,7 +211,7 @@ plots.show(
 # | [**02 Shortcut connections**](02_shortcut_connections.ipynb) | What exactly does `+ x` change? |
 # | 03 Building a ResNet | How do I write one I can trust? |
 # | 04 CIFAR-10 | What does the network see? |
-# | [**05 Training**](05_training.ipynb) | What happens in 150 epochs? |
+# | [**05 Training**](05_training.ipynb) | What happens in a run, and can I trust what it reports? |
 # | 06 Learning-rate schedules | What does a drop of the learning rate buy? |
 # | 07 Degradation and anatomy | Is it really the gradients? |
 # | 08 Fast and far | How fast can it go, and how far out? |

@@ -29,7 +29,7 @@ def steps_per_epoch(answer: object) -> None:
         79,
         "78 full batches and one of the 8 images that are left: every image is seen once an epoch.",
         "a count of batches",
-        "`len` of a `BatchLoader`, and what happens to the images that do not fill a batch",
+        "what happens to the images that do not fill a batch",
         {
             78: "78 full batches hold 4,992 images; what of the other 8?",
             5000 / 64: "A batch is a whole thing: there is no 0.125 of a step. The last batch is just smaller.",
@@ -45,6 +45,8 @@ def accuracy(function: object) -> None:
     logits = torch.randn(40, 10, generator=generator)
     labels = torch.randint(10, (40,), generator=generator)
     labels[:25] = logits[:25].argmax(1)
+    # So that the largest logit of all images is in a column that some labels name.
+    logits[0, labels[0]] += 10
     check_function(
         function,
         lambda logits, labels: (logits.argmax(1) == labels).double().mean(),
@@ -61,8 +63,8 @@ def accuracy(function: object) -> None:
                 "`max` gives the largest logit itself; `argmax` gives its position, which is the class.",
             ),
             (
-                lambda z, y: (z.argmax(0) == y[: z.shape[1]]).double().mean() if len(y) >= z.shape[1] else 0.0,
-                "`argmax(0)` looks for the best image of each class; `argmax(1)` for the best class of each image.",
+                lambda z, y: (z.argmax() == y).double().mean(),
+                "`argmax()` without an axis searches all images at once; `argmax(1)` searches each row.",
             ),
         ],
     )

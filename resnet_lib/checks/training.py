@@ -1,6 +1,6 @@
 """Exercises on training: the README's recipe, SGD with momentum, checkpoints."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def readme_rate(answer: object) -> None:
         1e-3,
         "Two milestones, 80 and 110, have been reached, and each divides the rate by ten.",
         "a learning rate",
-        "`>=` in the schedule: does a milestone count from its own epoch on, or from the next?",
+        "the staircase of section 3: does a drop count from its own epoch on, or from the next?",
         {
             1e-2: "That is the rate up to epoch 109. A milestone counts from its own epoch on.",
             1e-4: "That is the rate from epoch 130 on; only two of the three milestones have been reached.",
@@ -43,48 +43,67 @@ def readme_steps(answer: object) -> None:
 
 
 def momentum_step(function: object) -> None:
-    """The reader's momentum_step(weight, velocity, gradient, lr, momentum, weight_decay) → the new weight."""
-
-    def reference(weight: Tensor, velocity: Tensor, gradient: Tensor, lr: float, mu: float, decay: float) -> Tensor:
-        return weight - lr * (mu * velocity + gradient + decay * weight)
-
+    """The reader's momentum_step(weight, velocity, gradient, lr, momentum, weight_decay) → new weight and velocity."""
     generator = torch.Generator().manual_seed(1)
     weight, velocity, gradient = torch.randn(3, 5, generator=generator)
+
+    def pair(velocity_rule: Callable, step_rule: Callable) -> Callable:
+        """A whole step: first the new velocity, then the new weight from it."""
+
+        def step(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
+            new = velocity_rule(w, v, g, lr, mu, wd)
+            return torch.stack([step_rule(w, new, g, lr, mu, wd), new])
+
+        return step
+
+    def velocity_of_sgd(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
+        return mu * v + g + wd * w
+
+    def against(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
+        return w - lr * v
+
+    def stacked(*arguments: object) -> object:
+        result = function(*arguments)
+        is_pair = isinstance(result, tuple | list) and len(result) == 2
+        return torch.stack(list(result)) if is_pair and all(isinstance(part, Tensor) for part in result) else result
+
     check_function(
-        function,
-        reference,
+        function if function is ... else stacked,
+        pair(velocity_of_sgd, against),
         [(weight, velocity, gradient, 0.1, 0.9, 0.05), (weight, velocity, gradient, 0.01, 0.5, 0.3)],
-        "the two lines of SGD in this notebook's text, and their order",
+        "the two lines of SGD in section 1, and their order",
         "PyTorch's velocity holds gradients, not steps: the rate multiplies it afresh at each step.",
         [
+            (pair(velocity_of_sgd, lambda w, v, g, lr, mu, wd: w + lr * v), "The weight moves against it: minus."),
             (
-                lambda w, v, g, lr, mu, wd: w + lr * (mu * v + g + wd * w),
-                "The weight moves against the gradient: minus.",
-            ),
-            (
-                lambda w, v, g, lr, mu, wd: w - lr * (mu * v + g),
+                pair(lambda w, v, g, lr, mu, wd: mu * v + g, against),
                 "Weight decay is missing: it adds weight_decay · weight to the gradient.",
             ),
             (
-                lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w),
-                "Momentum is missing: what is left of the old velocity belongs in the step.",
+                pair(lambda w, v, g, lr, mu, wd: g + wd * w, against),
+                "Momentum is missing: what is left of the old velocity belongs in the new one.",
             ),
             (
-                lambda w, v, g, lr, mu, wd: w - (mu * v + lr * (g + wd * w)),
-                "Only the gradient is multiplied by the rate. In PyTorch the old velocity is too, so that a drop of "
-                "the rate shortens the whole step at once.",
+                pair(lambda w, v, g, lr, mu, wd: mu * v + lr * (g + wd * w), lambda w, v, g, lr, mu, wd: w - v),
+                "The rate went into the velocity. In PyTorch it stays outside, so that a drop of the rate shortens the "
+                "whole next step at once.",
             ),
             (
-                lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w + mu * (mu * v + g + wd * w)),
+                pair(velocity_of_sgd, lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w + mu * v)),
                 "That is Nesterov's form, which looks a step ahead. The README's is the plain one.",
             ),
             (
-                lambda w, v, g, lr, mu, wd: w - lr * (mu * v + g) - wd * w,
-                "Weight decay stands outside, untouched by the rate; SGD adds it to the gradient first.",
+                pair(lambda w, v, g, lr, mu, wd: mu * v + g, lambda w, v, g, lr, mu, wd: w - lr * v - lr * wd * w),
+                "Weight decay stands beside the velocity (as in AdamW); SGD adds it to the gradient first.",
+            ),
+            (pair(velocity_of_sgd, lambda w, v, g, lr, mu, wd: w - v), "The learning rate is missing in the step."),
+            (
+                lambda *arguments: pair(velocity_of_sgd, against)(*arguments)[0],
+                "That is the new weight alone; the next step needs the velocity too. Return both.",
             ),
             (
-                lambda w, v, g, lr, mu, wd: mu * v + g + wd * w,
-                "That is the new velocity; the step along it is still to be taken.",
+                lambda *arguments: pair(velocity_of_sgd, against)(*arguments).flip(0),
+                "The two are right, but in the other order: first the weight, then the velocity.",
             ),
         ],
     )
@@ -96,12 +115,16 @@ STATE_CHOICES = ("weights", "momentum", "batch-norm statistics", "gradients", "e
 def needed_to_resume(answer: object) -> None:
     """Which of STATE_CHOICES a checkpoint needs for the same bits, when order and rate follow from seed and epoch."""
     needed = {"weights", "momentum", "batch-norm statistics", "epoch number"}
-    look = "what one step reads: from the last step, or from the run's start"
+    look = "what the rest of the run reads: its steps, and its evaluations"
     if answer is ...:
         say_not_yet()
         return
-    if isinstance(answer, str) or not isinstance(answer, Iterable) or not set(answer) <= set(STATE_CHOICES):
-        choices = ", ".join(STATE_CHOICES)
+    choices = ", ".join(STATE_CHOICES)
+    if isinstance(answer, str) or not isinstance(answer, Iterable):
+        say_wrong(f"a set of some of: {choices}", repr(answer), 'Put it in braces: {"weights", …}.', look)
+        return
+    answer = list(answer)
+    if any(name not in STATE_CHOICES for name in answer):
         say_wrong(f"a set of some of: {choices}", repr(answer), "At least one of yours is not among these.", look)
         return
     reasons = {
@@ -116,7 +139,7 @@ def needed_to_resume(answer: object) -> None:
     for name in STATE_CHOICES:
         if (name in answer) != (name in needed):
             verb = "has" if name in answer else "lacks"
-            say_wrong("what the next step reads, and no more", f"{verb} “{name}”", reasons[name], look)
+            say_wrong("what the rest of the run reads, and no more", f"{verb} “{name}”", reasons[name], look)
             return
     say_right(
         "What the next step reads, and no more. (`fit` keeps the history too, for you and not for the optimiser.)"

@@ -1,6 +1,7 @@
 """The verdicts that all checks share: right, not quite (with the likely reason), not yet."""
 
 import math
+import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ def say_right(what: str) -> None:
 
 
 def say_wrong(expected: str, given: str, why: str, look: str) -> None:
-    print(f"✗ Not quite. Expected: {expected}. Yours: {given}.\n  {why}\n  Look again at: {look}.")
+    end = "" if look.endswith("?") else "."
+    print(f"✗ Not quite. Expected: {expected}. Yours: {given}.\n  {why}\n  Look again at: {look}{end}")
 
 
 def check_number(
@@ -34,7 +36,7 @@ def check_number(
         return
     if isinstance(answer, Tensor) and answer.numel() == 1:
         answer = answer.item()
-    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
+    if isinstance(answer, bool) or not isinstance(answer, numbers.Real):
         say_wrong(expected, f"{answer!r}, of type {type(answer).__name__}", "That is not a number.", look)
         return
     if math.isclose(answer, right, rel_tol=rel_tol):
@@ -68,8 +70,11 @@ def check_function(
         except Exception as error:  # whatever the reader's code raised is shown, not passed on
             say_wrong("a result", f"{type(error).__name__}: {error}", "Your function raised an error.", look)
             return
-        if given is None or given is ...:
+        if given is ...:
             say_not_yet()
+            return
+        if given is None:
+            say_wrong("a result", "None", "Your function gives nothing back: is a `return` missing?", look)
             return
         if _same(given, expected):
             continue

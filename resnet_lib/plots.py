@@ -124,4 +124,3 @@ def block_lines(axes: Axes, curves: Mapping[str, ArrayLike], first: int = 0) -> 
         blocks = first + np.arange(len(values))
         axes.plot(blocks, values, marker=marker, markersize=4, color=color, label=name)
     axes.set_xlabel("block")
-    axes.legend()

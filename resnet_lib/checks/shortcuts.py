@@ -17,9 +17,9 @@ def product_of_blocks(answer: object) -> None:
         "the product of 27 derivatives",
         "the chain rule: one factor for each block, and what is each factor?",
         {
-            1: "That would be so if F' were 0. The 1 stands in every factor, but next to F'.",
+            1: "The 1 stands in every factor, but next to F', so each factor is 1.1. Added once, at the end of the chain, "
+            "it would leave 1.",
             0.1**27: "That is the chain without shortcuts: its factors are F' alone.",
-            1 + 0.1**27: "That adds the 1 once, at the end. It is added in every block, before the product is taken.",
             1.1: "That is one block. The chain rule multiplies one such factor for each of 27 blocks.",
             1 + 27 * 0.1: "That adds up the branches. It is the product's beginning, where a path goes through one "
             "branch at most; the paths through several are missing.",
@@ -114,15 +114,18 @@ PATH_CHOICES = {
 
 def clear_path(answer: object) -> None:
     """Which of PATH_CHOICES leave the identity path's part of the Jacobian exactly I."""
-    look = "where it stands: in the branch, or where the shortcut's signal must pass too?"
+    look = "where each one stands: in the branch, or where the shortcut's signal must pass too?"
     if answer is ...:
         say_not_yet()
         return
-    if isinstance(answer, str) or not isinstance(answer, Iterable) or not set(answer) <= set(PATH_CHOICES):
-        choices = ", ".join(PATH_CHOICES)
-        say_wrong(f"a set of some of: {choices}", repr(answer), "At least one of yours is not among these.", look)
+    choices = f"a set of some of: {', '.join(PATH_CHOICES)}"
+    if isinstance(answer, str) or not isinstance(answer, Iterable):
+        say_wrong(choices, repr(answer), 'Put it in braces: {"ReLU in the branch", …}.', look)
         return
-    answer = set(answer)
+    answer = list(answer)
+    if any(name not in PATH_CHOICES for name in answer):
+        say_wrong(choices, repr(answer), "At least one of yours is not among these.", look)
+        return
     for name, reason in PATH_CHOICES.items():
         if (name in answer) != name.endswith("in the branch"):
             verb = "has" if name in answer else "lacks"

@@ -20,9 +20,9 @@
 # | **You need** | [notebook 01](01_vanishing_gradients.ipynb); derivatives, a little Python, and what a convolution is |
 # | **Time** | 45 minutes to read; the cells run in under a minute on two processor cores |
 #
-# The usual story is one line long, also in the README that this course grew out of: *"the chain rule keeps a 1, which
-# solves vanishing gradients."* This notebook takes that line apart. One part of it is exactly true, one is true under a
-# condition, and one fails. You will measure which is which, in networks **at the start of training**.
+# The usual story fits on one line, and the README that this course grew out of tells it too: *the chain rule keeps a 1,
+# which solves vanishing gradients.* This notebook takes that line apart. One part of it is exactly true, one is true
+# under a condition, and one fails. You will measure which is which, in networks **at the start of training**.
 
 # %%
 import matplotlib.pyplot as plt
@@ -125,7 +125,8 @@ plots.show(
 # $$J = I + J_F.$$
 #
 # Check that on a real block and a piece of a real photograph: 3 colours × 4 × 4 pixels are 48 numbers, so the table has
-# 48 × 48 entries. `jacrev` from `torch.func` fills it in by autograd, one row after the other.
+# 48 × 48 entries. `jacrev` from `torch.func` fills it in by autograd, one row after the other. (`eval()` because batch norm
+# in evaluation mode, at its start, passes everything on as it is: one thing less to think of.)
 
 # %%
 from resnet_lib.variants import draw_weights
@@ -320,8 +321,11 @@ plots.show(
 # 2. The 1 on the diagonal stops the collapse. But as long as a branch is as strong as the shortcut, as Kaiming's start
 #    makes it, the values spread, and the largest *grow* without end. (In the second panel the ReLU also sends many to
 #    zero, as in section 2.)
-# 3. With branches scaled by $1/\sqrt{27}$ the whole product stays near 1. "Keeps a 1" is true for **small branches on a
-#    clear path**.
+# 3. With branches scaled by $1/\sqrt{27}$, so that all 27 together add about as much variance as one did, the whole
+#    product stays near 1.
+#
+# Call the way through all the additions, around every branch, the **identity path**, and call it clear if nothing else
+# stands on it. "Keeps a 1" is true for **small branches on a clear path**.
 #
 # A net whose singular values are all near 1 is called *dynamically isometric*. Shortcuts are one way to get there, not
 # the only one: with a start made for it, Xiao et al. (2018) trained plain tanh nets of 10,000 layers.
@@ -430,8 +434,8 @@ print("in the recorded range:", low < first < high)
 # Less than $10^{-19}$, with a shortcut in every block. **Here the README's story fails**, and you can say why: something
 # stands *on* the identity path and multiplies the 1.
 #
-# **And the ReLU after the addition?** ReLU′ is 1 or 0: it never shrinks a gradient, but it cuts. The identity path of a
-# unit is intact only if the ReLU behind *every* block is open for it.
+# **And the ReLU after the addition?** ReLU′ is 1 or 0: what it lets through it does not shrink, but it cuts. The identity
+# path of a unit is intact only if the ReLU behind *every* block is open for it.
 #
 # **Predict.** 27 blocks with batch norm, at their start. Each ReLU lets about 80% of the units pass. For what share are
 # all 27 open? If they were independent, it would be $0.8^{27} \approx 0.2\%$.
@@ -895,7 +899,7 @@ print("norms of all paths over what arrives, above 20:", all_paths / arrives > 2
 # %% [markdown]
 # ## 10. What is left of the story
 #
-# *"The chain rule keeps a 1, which solves vanishing gradients."*
+# *The chain rule keeps a 1, which solves vanishing gradients.*
 #
 # | the story | what you measured | |
 # | --- | --- | --- |

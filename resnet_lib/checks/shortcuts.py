@@ -17,8 +17,8 @@ def product_of_blocks(answer: object) -> None:
         "the product of 27 derivatives",
         "the chain rule: one factor for each block, and what is each factor?",
         {
-            1: "The 1 stands in every factor, but next to F', so each factor is 1.1. Added once, at the end of the chain, "
-            "it would leave 1.",
+            1: "The 1 stands in every factor, but next to F', so each factor is 1.1. "
+            "Added once, at the end of the chain, it would leave 1.",
             0.1**27: "That is the chain without shortcuts: its factors are F' alone.",
             1.1: "That is one block. The chain rule multiplies one such factor for each of 27 blocks.",
             1 + 27 * 0.1: "That adds up the branches. It is the product's beginning, where a path goes through one "

@@ -153,12 +153,25 @@ def read_network(model: nn.Module, input_shape: Shape = (3, 32, 32)) -> Network:
     return Network(input_shape, tuple(layers), tuple(shortcuts))
 
 
+def shapes_only(module: nn.Module) -> nn.Module:
+    """A copy of the module on the meta device: tensors with shapes and without numbers, so it costs no memory.
+
+    It runs on tensors of that device, computes nothing, and returns the shapes that the module would.
+    """
+    # What the memo holds counts as copied already, so that no number ever is.
+    memo: dict[int, torch.Tensor] = {
+        id(parameter): nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        for parameter in module.parameters()
+    }
+    memo |= {id(buffer): buffer.to("meta") for buffer in module.buffers()}
+    return copy.deepcopy(module, memo)
+
+
 class _Trace:
     """The operations that lead from a module's input to its output, with the shape of what each returns."""
 
     def __init__(self, module: nn.Module, input_shape: Shape) -> None:
-        # On a copy without numbers: nothing is computed, and batch norm's statistics stay as they were.
-        self.root = copy.deepcopy(module).to("meta").eval()
+        self.root = shapes_only(module).eval()
         try:
             graph = _Tracer().trace(self.root)
         except (fx.proxy.TraceError, TypeError) as error:

@@ -14,7 +14,7 @@ from resnet_lib import models
 from resnet_lib.data import load_cifar10, normalise
 from resnet_lib.diagrams import STYLES, block_figure, network_figure
 from resnet_lib.models import BasicBlock, Bottleneck, cifar_resnet
-from resnet_lib.tracing import read_block, read_network
+from resnet_lib.tracing import read_block, read_network, shapes_only
 from resnet_lib.variants import scale_shortcuts
 
 
@@ -150,6 +150,21 @@ def test_reading_leaves_no_trace():
     assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
     assert all(module.training and not module._forward_hooks for module in net.modules())
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_a_copy_of_shapes_only_shares_nothing_and_keeps_all_else():
+    net = models.resnet18().train()
+    net.fc.weight.requires_grad_(False)
+    copied = shapes_only(net)
+    assert {tensor.device.type for tensor in (*copied.parameters(), *copied.buffers())} == {"meta"}
+    assert {tensor.device.type for tensor in (*net.parameters(), *net.buffers())} == {"cpu"}
+    assert str(copied) == str(net)
+    assert [(n, p.shape, p.dtype, p.requires_grad) for n, p in copied.named_parameters()] == [
+        (n, p.shape, p.dtype, p.requires_grad) for n, p in net.named_parameters()
+    ]
+    assert copied(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
+    copied.layer1 = nn.Identity()
+    assert len(net.layer1) == 2
 
 
 class Undecided(BasicBlock):

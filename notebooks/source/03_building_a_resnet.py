@@ -43,7 +43,7 @@ from resnet_lib import models, plots, schedules
 from resnet_lib.checks import building as check
 from resnet_lib.data import load_cifar10, normalise
 from resnet_lib.diagrams import block_figure, network_figure
-from resnet_lib.tracing import read_block, read_network
+from resnet_lib.tracing import read_block, read_network, shapes_only
 
 data = load_cifar10("test", size="bundled")[:4]
 images, labels = normalise(data.images), data.labels
@@ -100,7 +100,8 @@ print("1×1, 64→128, stride 2:", tuple(conv1x1(64, 128, stride=2)(x).shape))
 # %%
 def cost(module, shape):
     """Parameters, and multiply-adds for one input of this shape."""
-    info = summary(module, input_size=(1, *shape), verbose=0)
+    copied = shapes_only(module)  # without numbers: counting needs none
+    info = summary(copied, input_size=(1, *shape), device="meta", verbose=0)
     return info.total_params, info.total_mult_adds
 
 
@@ -227,7 +228,7 @@ for option in "ABC":
 # shortcut B, all with stride 2?
 #
 # Measure it with autograd: a pixel on which nothing depends has the gradient 0. (In evaluation mode, where batch norm does
-# not mix the pixels through its mean.)
+# not mix the pixels through its mean.) The picture below shows which positions those are, on a photograph.
 
 
 # %%
@@ -370,7 +371,7 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * wide, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # notebook 01: why these numbers
+            if isinstance(module, nn.Conv2d):  # why: notebook 01, section 5
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, images):
@@ -446,13 +447,14 @@ plots.show(
 # %%
 rows = {}
 for stem in ("cifar", "readme", "imagenet"):
-    net = read_network(resnet34(stem=stem))
-    parameters, multiply_adds = cost(resnet34(stem=stem), (3, 32, 32))
+    net = resnet34(stem=stem)
+    layers = read_network(net).layers
+    parameters, multiply_adds = cost(net, (3, 32, 32))
     rows[stem] = {
         "parameters": f"{parameters:,}",
         "multiply-adds": f"{multiply_adds / 1e6:,.0f} million",
-        "side in layer1": net.layers[1].shape[-1],
-        "side in layer4": net.layers[-2].shape[-1],
+        "side in layer1": layers[1].shape[-1],
+        "side in layer4": layers[-2].shape[-1],
     }
 pd.DataFrame(rows).T
 
@@ -508,12 +510,13 @@ larger = F.interpolate(images, size=64, mode="bilinear")
 
 
 def training_step(net):
-    net.train().zero_grad()
-    logits = net(larger)
-    F.cross_entropy(logits, labels).backward()
+    logits = net.train()(larger)
+    loss = F.cross_entropy(logits, labels)
+    names, parameters = zip(*net.named_parameters())
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return {
         "logits": {"": logits.detach()},
-        "gradients": {name: p.grad for name, p in net.named_parameters()},
+        "gradients": dict(zip(names, gradients)),
         "buffers": {name: b.double() for name, b in net.named_buffers()},
     }
 
@@ -587,7 +590,7 @@ pd.DataFrame(rows).T.replace({True: "equal", False: "DIFFER"})
 # %% [markdown]
 # ## 7. The plain twin
 #
-# Every comparison in this course is with the **plain twin**: the same layers, no shortcuts.
+# To learn what shortcuts do, this course compares with the **plain twin**: the same layers, no shortcuts.
 #
 # **Predict.** How many parameters fewer does it have than your ResNet-34 with option B? And than that with option A?
 
@@ -665,14 +668,13 @@ def resnet50(num_classes=10, stem="cifar", shortcut="B"):
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, stem, shortcut)
 
 
-torch.manual_seed(1)
-reference50 = torchvision.models.resnet50(weights=None)
-mine50 = resnet50(num_classes=1000, stem="imagenet")
-print("weight layers:", len(read_network(mine50).layers))
-print(compare(mine50, reference50))
+mine = resnet50(num_classes=1000, stem="imagenet")
+reference = torchvision.models.resnet50(weights=None)
+print("weight layers:", len(read_network(mine).layers))
+print(compare(mine, reference))
 
 # %% [markdown]
-# (The stride stands on the 3×3 convolution, as in torchvision. He et al. had it on the first 1×1, which would have ignored three
+# (The stride stands on the 3×3 convolution, as in torchvision. He et al. had it on the first 1×1, which ignores three
 # quarters of the pixels, as in section 3. Same name, same parameters, another network.)
 
 # %% [markdown]
@@ -685,7 +687,7 @@ print(compare(mine50, reference50))
 # %%
 listing = SimpleNamespace(**runpy.run_path("audit/faulty_resnet.py"))
 theirs = listing.resnet34()
-print(theirs(images).shape == (4, 10))
+print("ten logits for each image:", theirs(images).shape == (4, 10))
 
 # %% [markdown]
 # It runs, and gives ten logits for each image. It says of itself: a ResNet-34 for 10 classes, with the README's stem and basic blocks.
@@ -765,13 +767,15 @@ print(f"parameters too many: {count(repaired) - count(mine):,}")
 def unreached(net):
     net.zero_grad()
     F.cross_entropy(net(images), labels).backward()
-    return {name: p for name, p in net.named_parameters() if p.grad is None}
+    sizes = {n: p.numel() for n, p in net.named_parameters() if p.grad is None}
+    net.zero_grad()
+    return sizes
 
 
 dead = unreached(repaired)
 print("yours:  ", list(unreached(mine)))
 print("listing:", list(dead))
-print(f"dead parameters: {sum(p.numel() for p in dead.values()):,}")
+print(f"dead parameters: {sum(dead.values()):,}")
 
 # %% [markdown]
 # Three parameters have no gradient at all: `None`, not zero. Their layer is made in `__init__`, and `forward` never calls it. It is a
@@ -802,11 +806,11 @@ print("yours:", wastes_nothing(mine), "  listing:", wastes_nothing(repaired))
 
 # %%
 def layer1_keeps_x(net):
-    net = copy.deepcopy(net)
-    for block in net.layer1:
+    layer1 = copy.deepcopy(net.layer1)
+    for block in layer1:
         nn.init.zeros_(block.bn2.weight)
     x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
-    return torch.equal(net.layer1(x), x)
+    return torch.equal(layer1(x), x)
 
 
 print("yours:", layer1_keeps_x(mine), "  listing:", layer1_keeps_x(repaired))
@@ -829,11 +833,11 @@ plots.show(
 # 64 · 64 + 2 · 64 = 4,224 parameters are the rest of the 13,760. Which of He et al.'s options is that?
 
 # %%
-shortcuts = {"listing": theirs, "listing with all blocks": repaired}
-shortcuts |= {f"option {o}": resnet34(stem="readme", shortcut=o) for o in "BC"}
-for name, net in shortcuts.items():
+all_c = resnet34(stem="readme", shortcut="C")
+drawn = {"listing": theirs, "all blocks": repaired, "option B": mine, "option C": all_c}
+for name, net in drawn.items():
     kinds = [shortcut.kind for shortcut in read_network(net).shortcuts]
-    print(f"{name:24} {kinds.count('projection'):2} of {len(kinds)} are projections")
+    print(f"{name:10} {kinds.count('projection'):2} of {len(kinds)} are projections")
 
 # %% [markdown]
 # None of them. Option B projects three times, where the shape changes; C all sixteen times; the listing four times. (In this course
@@ -969,23 +973,23 @@ print("listing:", works_without_list(listing.adjust_learning_rate))
 # %% [markdown]
 # ## 10. What each fault costs
 #
-# All tests together, on the listing as it stands and on what you wrote:
+# All tests together, on the listing as it stands, and on what is right:
 
 # %%
 network_tests = (has_all_blocks, wastes_nothing, layer1_keeps_x, same_names)
 schedule_tests = (hears_base_lr, works_without_list)
 rows = {test.__name__: [test(theirs), test(mine)] for test in network_tests}
 for test in schedule_tests:
-    listed, repaired_one = listing.adjust_learning_rate, schedules.adjust_learning_rate
-    rows[test.__name__] = [test(listed), test(repaired_one)]
-table = pd.DataFrame(rows, index=["listing", "yours and the library's"]).T
+    listed, right = listing.adjust_learning_rate, schedules.adjust_learning_rate
+    rows[test.__name__] = [test(listed), test(right)]
+table = pd.DataFrame(rows, index=["listing", "your network, the library's schedule"]).T
 table.replace({True: "passes", False: "FAILS"})
 
 # %%
 rows = {}
 for name, net in {"listing": theirs, "yours": mine}.items():
     parameters, multiply_adds = cost(net, (3, 32, 32))
-    dead = sum(p.numel() for p in unreached(net).values())
+    dead = sum(unreached(net).values())
     kinds = [shortcut.kind for shortcut in read_network(net).shortcuts]
     rows[name] = {
         "weight layers": len(read_network(net).layers),

@@ -151,8 +151,8 @@ SCHEDULES = (
         lambda: adjust_learning_rate,
         True,
         "`resnet_lib.schedules.adjust_learning_rate`",
-        "This one is right. Go through your epochs and rates by hand, and compare numbers with `math.isclose`: in floating "
-        "point, 0.3 · 0.1 · 0.1 is not quite 0.003.",
+        "This one is right. Go through your epochs and rates by hand, and compare numbers with `math.isclose`: in "
+        "floating point, 0.3 · 0.1 · 0.1 is not quite 0.003.",
     ),
     Subject(
         lambda: schedule(deaf),

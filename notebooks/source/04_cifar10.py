@@ -45,7 +45,7 @@ print(train, test, sep="\n")
 
 # %% [markdown]
 # All that follows works on the bundled tenth of CIFAR-10. Where the full set is on your disk (`make data` gets it), start Jupyter with
-# `RESNET_COURSE_DATA=full make lab`, and the same cells use all 60,000 images (it takes two minutes and 2 GB). Where the result
+# `RESNET_COURSE_DATA=full make lab`, and the same cells use all 60,000 images (it takes two minutes and 2.2 GB). Where the result
 # differs, the text says so.
 
 # %% [markdown]

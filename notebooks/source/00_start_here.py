@@ -209,8 +209,8 @@ plots.show(
 # | **00 Start here** | What will I build, and does it run here? |
 # | [**01 Vanishing gradients**](01_vanishing_gradients.ipynb) | Why do early layers stop learning? |
 # | [**02 Shortcut connections**](02_shortcut_connections.ipynb) | What exactly does `+ x` change? |
-# | 03 Building a ResNet | How do I write one I can trust? |
-# | 04 CIFAR-10 | What does the network see? |
+# | [**03 Building a ResNet**](03_building_a_resnet.ipynb) | How do I write one I can trust? |
+# | [**04 CIFAR-10**](04_cifar10.ipynb) | What does the network see, and can a score on it be trusted? |
 # | [**05 Training**](05_training.ipynb) | What happens in a run, and can I trust what it reports? |
 # | 06 Learning-rate schedules | What does a drop of the learning rate buy? |
 # | 07 Degradation and anatomy | Is it really the gradients? |

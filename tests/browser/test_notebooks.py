@@ -1,9 +1,12 @@
-"""Every notebook runs from a fresh kernel in JupyterLab, top to bottom, and shows what it made."""
+"""Each notebook with a live view runs from a fresh kernel in JupyterLab, top to bottom, and shows what it made.
+
+Strict nbval runs all of them; here the page matters, so those without a view need not be run a second time.
+"""
 
 import pytest
 from lab_server import NOTEBOOKS
 
-NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
+NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb") if "resnet_lib.widgets" in path.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -381,13 +381,14 @@ plots.show(
 # %%
 loss = {name: history["train_loss"].iloc[-1] for name, history in histories.items()}
 correct = {name: h["train_accuracy"].iloc[-1] for name, h in histories.items()}
-print("residual lower by more than 0.15:", loss["plain"] - loss["residual"] > 0.15)
-print("more right by five points:", correct["residual"] - correct["plain"] > 0.05)
+print("residual's loss lower:", loss["residual"] < loss["plain"])
+print("residual more often right:", correct["residual"] > correct["plain"])
 print("plain better than guessing:", correct["plain"] > 0.12)
 
 # %% [markdown]
 # In the first epoch the residual network is worse than guessing (its early steps are too long for it); then it overtakes, and
-# ends well ahead. Be exact about what that says:
+# ends ahead. By how much differs from machine to machine: rounding differs, and training makes small differences large. Be exact about
+# what that says:
 #
 # - It says that *here*, at 32 layers, with this recipe, in 160 steps, shortcuts made training faster. It does not say
 #   that the plain network *cannot* learn: it does, slowly.

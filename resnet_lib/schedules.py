@@ -29,6 +29,11 @@ def cosine(epoch: float, peak_lr: float, epochs: float) -> float:
     return peak_lr * (1 + math.cos(math.pi * min(epoch / epochs, 1))) / 2
 
 
+def linear(epoch: float, peak_lr: float, epochs: float) -> float:
+    """A line from `peak_lr` at epoch 0 to 0 at `epochs`. Equals `LinearLR(1, 0, total_iters=epochs)`."""
+    return peak_lr * (1 - min(epoch / epochs, 1))
+
+
 def one_cycle(
     epoch: float,
     peak_lr: float,

@@ -21,7 +21,7 @@ from resnet_lib import schedules
 from resnet_lib.checkpoints import RunState, check_writable, load_checkpoint, save_checkpoint
 from resnet_lib.data import BatchLoader, Cifar10
 
-SCHEDULES = ("constant", "multi_step", "cosine", "one_cycle")
+SCHEDULES = ("constant", "multi_step", "cosine", "one_cycle", "linear")
 
 
 class TrainingDiverged(RuntimeError):
@@ -81,6 +81,8 @@ class Recipe:
             lr = schedules.cosine(epoch, self.peak_lr, self.epochs)
         elif self.schedule == "one_cycle":
             lr = schedules.one_cycle(epoch, self.peak_lr, self.epochs, interval=interval)
+        elif self.schedule == "linear":
+            lr = schedules.linear(epoch, self.peak_lr, self.epochs)
         else:
             lr = schedules.constant(epoch, self.peak_lr)
         return lr * schedules.warmup_factor(epoch, self.warmup_epochs)

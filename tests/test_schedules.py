@@ -76,8 +76,19 @@ def test_cosine(peak_lr, epochs):
     assert same([schedules.cosine(epoch, peak_lr, epochs) for epoch in range(epochs + 1)], expected)
 
 
-def test_cosine_stays_at_zero_after_the_end():
-    assert schedules.cosine(12, 0.1, 10) == pytest.approx(0, abs=1e-12)
+@quick
+@given(peak_rates, st.integers(1, 80))
+def test_linear(peak_lr, epochs):
+    expected = torch_rates(lambda o: torch_schedulers.LinearLR(o, 1, 0, total_iters=epochs), epochs + 1, peak_lr)
+    polynomial = torch_rates(lambda o: torch_schedulers.PolynomialLR(o, epochs, power=1), epochs + 1, peak_lr)
+    rates = [schedules.linear(epoch, peak_lr, epochs) for epoch in range(epochs + 1)]
+    assert same(rates, expected)
+    assert same(rates, polynomial)
+
+
+@pytest.mark.parametrize("schedule", [schedules.cosine, schedules.linear])
+def test_cosine_and_linear_stay_at_zero_after_the_end(schedule):
+    assert schedule(12, 0.1, 10) == pytest.approx(0, abs=1e-12)
 
 
 @quick
@@ -139,6 +150,7 @@ def torch_rates_of(recipe: Recipe, steps_per_epoch: int) -> list[float]:
         "multi_step": lambda o: torch_schedulers.MultiStepLR(o, milestones, gamma=recipe.factor),
         "cosine": lambda o: torch_schedulers.CosineAnnealingLR(o, T_max=steps),
         "one_cycle": torch_one_cycle(steps, recipe.peak_lr),
+        "linear": lambda o: torch_schedulers.LinearLR(o, 1, 0, total_iters=steps),
     }[recipe.schedule]
     warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
     if warmup_steps == 0:
@@ -151,7 +163,7 @@ def torch_rates_of(recipe: Recipe, steps_per_epoch: int) -> list[float]:
 
 @quick
 @given(
-    st.sampled_from(["constant", "multi_step", "cosine", "one_cycle"]),
+    st.sampled_from(["constant", "multi_step", "cosine", "one_cycle", "linear"]),
     peak_rates,
     st.integers(1, 12),
     st.integers(4, 20),

@@ -147,7 +147,7 @@ class ResNet(nn.Module):
     shortcut: "A", "B", "C" or "none"; see `make_shortcut`.
     widths: channels of each stage; the stem has those of the first.
 
-    Raises ValueError on an unknown stem or shortcut, or where the stages and widths differ in number.
+    Raises ValueError on an unknown stem or shortcut, without a stage, or where stages and widths differ in number.
     """
 
     def __init__(
@@ -162,6 +162,8 @@ class ResNet(nn.Module):
         super().__init__()
         if len(blocks_per_stage) != len(widths):
             raise ValueError(f"{len(blocks_per_stage)} stages but {len(widths)} widths: one width a stage, please.")
+        if not widths:
+            raise ValueError("blocks_per_stage and widths are empty: a network needs at least one stage.")
         self.conv1, self.maxpool = make_stem(stem, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()

@@ -15,14 +15,7 @@ from resnet_lib import models
 from resnet_lib.data import load_cifar10, normalise
 from resnet_lib.models import BasicBlock, Bottleneck, PaddedIdentity, ResNet, cifar_resnet, create_model
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Quicker than two where other processes keep the cores busy, and the same sums every time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +269,7 @@ def test_channels_last_computes_the_same(name, images):
         (lambda: cifar_resnet(8, shortcut=None), "shortcut=None"),
         (lambda: BasicBlock(64, 32, shortcut="A"), "from 64 channels down to 32.*'B'"),
         (lambda: ResNet(BasicBlock, (1, 1), widths=(8, 16, 32)), "2 stages but 3 widths"),
+        (lambda: ResNet(BasicBlock, (), widths=()), "at least one stage"),
         (lambda: create_model("resnet"), "model 'resnet'"),
         (lambda: create_model("20"), "model '20'"),
         (lambda: create_model("vgg16"), "model 'vgg16'.*resnet18.*resnet20"),

@@ -28,13 +28,7 @@ TIMES = ["seconds", "images_per_second"]
 RECIPE = Recipe(epochs=3, batch_size=40, peak_lr=0.05, schedule="multi_step", milestones=(1, 2), seed=3)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Quicker than two where other processes keep the cores busy, and the same sums every time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

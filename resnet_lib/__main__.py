@@ -1,4 +1,4 @@
-"""The command line: `python -m resnet_lib data` and `python -m resnet_lib train`."""
+"""The command line: `python -m resnet_lib data`, `train` and `record`."""
 
 import sys
 from dataclasses import replace
@@ -17,7 +17,7 @@ from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.training import RECIPES, Recipe, TrainingDiverged, TrainingInterrupted, fit, pick_device
 
 app = typer.Typer(
-    help="The residual-network course: get the data, train a network.",
+    help="The residual-network course: get the data, train a network, make the recorded runs.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -138,6 +138,47 @@ def train(
     run.write_history(history)
     accuracy = history[f"{evaluate_on}_accuracy"].iloc[-1]
     print(f"{evaluate_on} accuracy after the last epoch: {accuracy:.2%}")
+
+
+@app.command()
+def record(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="Runs or groups of runs; --list has their names.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="List the plan: names, hours on one core, how far each is.")
+    ] = False,
+) -> None:
+    """Make the recorded runs that the notebooks show.
+
+    The same command again goes on where a stopped one was. The result goes to the course's data folder when a run is
+    done; what is recorded already is left alone.
+    """
+    # Here, since what it measures with takes a while to import.
+    from resnet_lib.plan import GROUPS, find
+    from resnet_lib.record import Recorder
+
+    def report(name: str, history: pd.DataFrame, epochs: int) -> None:
+        if not sys.stderr.isatty():
+            print(f"{name}: {progress_line(history, epochs)}", flush=True)
+
+    recorder = Recorder(report)
+    if show or not names:
+        for item in find(names or ["all"]):
+            print(f"{item.name:24}{item.core_hours:6.2f} core hours  {recorder.state(item)}")
+        print(f"Groups: {', '.join(GROUPS)}")
+        return
+    for item in find(names):
+        output = recorder.output(item)
+        if output.exists():
+            print(f"{item.name} is recorded already. To make it anew, delete {output}.", flush=True)
+            continue
+        try:
+            recorder.record(item)
+        except TrainingInterrupted as error:  # as in `train`
+            print(f"\n{error}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        print(f"{item.name} is recorded: {output}", flush=True)
 
 
 def choose_recipe(name: str, epochs: int | None, batch_size: int | None, seed: int) -> Recipe:

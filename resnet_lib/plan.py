@@ -1,0 +1,165 @@
+"""The plan of recorded runs: which networks are trained for the course, by what recipe, on what, at what cost.
+
+`python -m resnet_lib record NAME` makes one (`resnet_lib.record`), `data/runs/README.md` says what each is for.
+"""
+
+from dataclasses import dataclass, replace
+
+from resnet_lib.training import README_RECIPE, Recipe
+
+# Training on one AVX2 core, one process a core, batches of 128; evaluation takes about a third of the time an image.
+IMAGES_PER_SECOND = {"resnet8": 630, "resnet20": 235, "resnet32": 145, "resnet56": 82}
+IMAGES_PER_CLASS = {("train", "full"): 5000, ("train_part", "full"): 4500, ("train", "bundled"): 500}
+EVALUATION_IMAGES = {("train", "full"): 10_000, ("train_part", "full"): 5_000, ("train", "bundled"): 1_000}
+
+README_128 = replace(README_RECIPE, batch_size=128)
+SCHEDULE_NAMES = ("constant", "multi_step", "cosine", "one_cycle", "linear")
+TWIN_DEPTHS = (8, 20, 56, 32)  # the cheap ones and the extremes first: a plan cut short still says something
+TWIN_SEEDS = (0, 1)
+SCHEDULE_SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training that is recorded.
+
+    model, shortcut: as `create_model` takes them. recipe: all of it, but for a peak_lr that `peaks` decides.
+    split, size: what it is trained on, as `load_cifar10` takes them; "train" is measured on the test set after each
+        epoch, "train_part" on the validation split. per_class: only the first so many images of each class.
+    peaks: the recorded sweep that decides the recipe's peak_lr, by the schedule's name.
+    probe: also measure gradients by layer and the error on fixed training images along the way.
+    keep_weights: keep the trained network in `data/weights/`.
+    """
+
+    name: str
+    model: str
+    recipe: Recipe
+    shortcut: str = "A"
+    split: str = "train"
+    size: str = "full"
+    per_class: int | None = None
+    peaks: str | None = None
+    probe: bool = False
+    keep_weights: bool = False
+
+    @property
+    def evaluate_on(self) -> str:
+        """The split that is measured after each epoch."""
+        return "test" if self.split == "train" else "validation"
+
+    @property
+    def core_hours(self) -> float:
+        """What it takes on one core of the kind that `IMAGES_PER_SECOND` was measured on."""
+        data = self.split, self.size
+        images = 10 * (self.per_class or IMAGES_PER_CLASS[data]) + EVALUATION_IMAGES[data] / 3
+        return self.recipe.epochs * images / IMAGES_PER_SECOND[self.model] / 3600
+
+
+@dataclass(frozen=True)
+class PeakSweep:
+    """Short runs that choose each schedule's peak learning rate on the validation split.
+
+    runs: one for each schedule, its own peak_lr of no meaning. peaks: tried for each; where the best lies at an edge,
+    twice or half of it is tried too, until it does not, or `most` values are.
+    """
+
+    name: str
+    runs: tuple[TrainingRun, ...]
+    peaks: tuple[float, ...]
+    most: int = 8
+
+    @property
+    def core_hours(self) -> float:
+        """Of the peaks that are tried in any case."""
+        return len(self.peaks) * sum(run.core_hours for run in self.runs)
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """The gradient grid of `resnet_lib.gradient_grid`: no training, one pass of every network."""
+
+    name: str = "gradient-flow"
+    core_hours: float = 0.42
+
+
+Item = TrainingRun | PeakSweep | GradientFlow
+
+
+def schedule_recipe(schedule: str, epochs: int, seed: int = 0) -> Recipe:
+    """The README's recipe at batch 128 under another schedule; the drops of "multi_step" move in proportion."""
+    recipe = replace(README_128.scaled_to(epochs), schedule=schedule, seed=seed)
+    return recipe if schedule == "multi_step" else replace(recipe, milestones=())
+
+
+def _sweep() -> PeakSweep:
+    runs = tuple(
+        TrainingRun(schedule, "resnet8", schedule_recipe(schedule, 6), split="train_part", per_class=2250)
+        for schedule in SCHEDULE_NAMES
+    )
+    return PeakSweep("schedules_peaks", runs, (0.05, 0.1, 0.2, 0.4))
+
+
+def _schedule_runs(seed: int) -> list[TrainingRun]:
+    return [
+        TrainingRun(
+            f"schedule_{schedule}_{seed}",
+            "resnet8",
+            schedule_recipe(schedule, 30, seed),
+            per_class=2500,
+            peaks="schedules_peaks",
+        )
+        for schedule in SCHEDULE_NAMES
+    ]
+
+
+def _twin_runs(seed: int) -> list[TrainingRun]:
+    return [
+        TrainingRun(
+            f"twin_{'plain' if shortcut == 'none' else 'resnet'}{depth}_{seed}",
+            f"resnet{depth}",
+            replace(README_128.scaled_to(12), seed=seed),
+            shortcut,
+            per_class=2500,
+            probe=True,
+            keep_weights=seed == 0 and depth in (20, 56),
+        )
+        for depth in TWIN_DEPTHS
+        for shortcut in ("none", "A")
+    ]
+
+
+PLANNED: dict[str, Item] = {
+    item.name: item
+    for item in (
+        # Small, and on the bundled images: a machine without the full set can make it again, and the tests do.
+        TrainingRun("resnet8_bundled", "resnet8", schedule_recipe("linear", 4), size="bundled", probe=True),
+        TrainingRun("resnet20_readme_15", "resnet20", README_128.scaled_to(15)),
+        TrainingRun("resnet20_readme_150", "resnet20", README_128, keep_weights=True),
+        GradientFlow(),
+        _sweep(),
+        *(run for seed in SCHEDULE_SEEDS for run in _schedule_runs(seed)),
+        *(run for seed in TWIN_SEEDS for run in _twin_runs(seed)),
+    )
+}
+
+GROUPS = {
+    "schedules": tuple(name for name in PLANNED if name.startswith("schedule")),
+    **{f"twins_{seed}": tuple(run.name for run in _twin_runs(seed)) for seed in TWIN_SEEDS},
+    "twins": tuple(name for name in PLANNED if name.startswith("twin_")),
+    "all": tuple(PLANNED),
+}
+
+
+def find(names: list[str]) -> list[Item]:
+    """What these names of runs and groups stand for, in order, each once.
+
+    Raises ValueError that lists what there is.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        if name not in PLANNED and name not in GROUPS:
+            raise ValueError(
+                f"There is no run {name!r} in the plan. Groups: {', '.join(GROUPS)}. Runs: {', '.join(PLANNED)}."
+            )
+        found |= dict.fromkeys(GROUPS.get(name, (name,)))
+    return [PLANNED[name] for name in found]

@@ -70,6 +70,18 @@ def load_runs(names: Iterable[str], root: str | Path | None = None) -> pd.DataFr
     return pd.concat(tables, ignore_index=True)
 
 
+def load_readme_accuracy(root: str | Path | None = None) -> pd.DataFrame:
+    """Test accuracy (0 to 1) by epoch of the README's 150 epochs, read off its figure: columns epoch, test_accuracy.
+
+    root: the folder with `readme_accuracy.csv`; the course's `data/` by default. How exact it is: `data/README.md`.
+    Raises FileNotFoundError if the file is not there.
+    """
+    path = (Path(root) if root is not None else DATA_DIR) / "readme_accuracy.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path}. `git checkout data` brings it back.")
+    return pd.read_csv(path)
+
+
 def load_layers(name: str, root: str | Path | None = None) -> pd.DataFrame:
     """Gradients along the way of a run: a row for each weight layer at the start and after each epoch.
 

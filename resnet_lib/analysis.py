@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 DRAWS = 4000  # of the bootstrap: an end of an interval then moves by some 2% of its width between two seeds
 
 
@@ -46,11 +47,12 @@ def drop_gains(
         of the stretch before (or the window, if longer), read at the middle of the window after.
     beyond, beyond_low, beyond_high: gain - trend.
 
-    The intervals are by circular block bootstrap (Politis & Romano 1992): the epochs of one run follow from each
-    other, so blocks of neighbours are drawn, not single epochs; for `beyond` the residuals of the line are drawn. They
-    tell how far *this run's* wobble from epoch to epoch may have moved the number, and nothing about another seed. They
-    are a little narrow: where neighbours correlate by 0.3, a nominal 95% of 15 epochs holds about 90%. Windows shorter
-    than two blocks have NaN for what cannot be told: interval, trend and what is beyond it.
+    The intervals are by circular block bootstrap (Politis & Romano 1992) of what is left of each stretch beside a line
+    through it: the epochs of one run follow from each other, so blocks of neighbours are drawn, not single epochs. They
+    tell how far *this run's* wobble from epoch to epoch may have moved the number, and nothing about another seed.
+    From 15 epochs they are a little narrow: in simulation a nominal 95% holds some 93% of the time where neighbours
+    are independent, 88% where they correlate by 0.3, 82% by 0.5. Windows shorter than two blocks have NaN for what
+    cannot be told: intervals, trend and what is beyond it.
 
     Raises ValueError if the accuracy is not one finite number an epoch, or the drops or the window do not fit it.
     """
@@ -97,27 +99,37 @@ def _segments(drops: Sequence[int], epochs: int, window: int) -> list[int]:
     return ends
 
 
+def _mean_moves(values: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
+    """(DRAWS,): how far the noise may move the mean of a window."""
+    return _redraw(_line(values)[1], block, generator).mean(1)
+
+
 def _drawn_on(rise: np.ndarray, ahead: float, block: int, generator: np.random.Generator) -> tuple[float, np.ndarray]:
-    """The line through `rise` so many epochs after its middle, and (DRAWS,) how far its end may move."""
-    count = len(rise)
-    time = np.arange(count) - (count - 1) / 2
-    slope = time @ rise / (time @ time)
-    # A line comes close to the noise as well: what is left of n epochs varies by (n - 2) / n of it.
-    residuals = (rise - rise.mean() - slope * time) * math.sqrt(count / (count - 2))
-    drawn = _redraw(residuals, block, generator)
+    """The line through `rise` so many epochs after its middle, and (DRAWS,) how far the noise may move it there."""
+    slope, noise = _line(rise)
+    drawn = _redraw(noise, block, generator)
+    time = _time(len(rise))
     return rise.mean() + slope * ahead, drawn.mean(1) + ahead * (drawn @ time) / (time @ time)
 
 
-def _mean_moves(values: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
-    """(DRAWS,): how far the mean of a window may move."""
-    return _redraw(values - values.mean(), block, generator).mean(1)
+def _time(count: int) -> np.ndarray:
+    return np.arange(count) - (count - 1) / 2
+
+
+def _line(values: np.ndarray) -> tuple[float, np.ndarray]:
+    """Slope an epoch of the line through the values, and what is left of them."""
+    count, time = len(values), _time(len(values))
+    slope = time @ values / (time @ time)
+    # A line comes close to the noise as well: what is left of n epochs varies by (n - 2) / n of it.
+    return slope, (values - values.mean() - slope * time) * math.sqrt(count / (count - 2))
 
 
 def _redraw(values: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
     """(DRAWS, n): as many series of n values around 0, made of blocks of neighbours, in a circle."""
     count = len(values)
-    # Blocks of b average out: their sum varies by about (n - b) / n of what it should.
-    values = values * math.sqrt(count / (count - block))
+    # Blocks of b average out: their sum varies by about (n - b) / n of what it should. And the spread of few values is
+    # itself a guess, for which Student's quantiles make up.
+    values = values * math.sqrt(count / (count - block)) * student_quantile(CONFIDENCE, count - 2) / NORMAL_QUANTILE
     starts = generator.integers(count, size=(DRAWS, -(-count // block), 1))
     positions = (starts + np.arange(block)) % count
     return values[positions.reshape(DRAWS, -1)[:, :count]]

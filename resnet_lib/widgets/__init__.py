@@ -7,6 +7,7 @@ the notebook for readers who have no running kernel.
 from resnet_lib.widgets.gradient_flow_lab import GradientFlowLab
 from resnet_lib.widgets.live_curve import LiveCurve
 from resnet_lib.widgets.presets import PRESETS
+from resnet_lib.widgets.schedule_lab import ScheduleLab
 from resnet_lib.widgets.shortcut_lab import ShortcutLab
 
-__all__ = ["PRESETS", "GradientFlowLab", "LiveCurve", "ShortcutLab"]
+__all__ = ["PRESETS", "GradientFlowLab", "LiveCurve", "ScheduleLab", "ShortcutLab"]

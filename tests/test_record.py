@@ -1,5 +1,6 @@
 """A recorded run is the plain training, survives a kill at any moment, and says how it was made."""
 
+import functools
 import json
 import os
 import re
@@ -35,8 +36,9 @@ TINY = TrainingRun("tiny", "resnet8", RECIPE, size="bundled", per_class=8, probe
 RESULTS = ["runs/layers/tiny.csv", "runs/tiny.csv", "runs/tiny.json", "weights/tiny.safetensors"]
 
 
+@functools.cache
 def load_a_few(*arguments):
-    """Every 25th image of the bundled set."""
+    """Every 25th image of the bundled set; once, since that takes longer than to train on them."""
     return load_cifar10(*arguments)[::25]
 
 
@@ -45,6 +47,7 @@ def on_a_few():
     with pytest.MonkeyPatch.context() as patch:
         for module in (record_module, notes_module):
             patch.setattr(module, "load_cifar10", load_a_few)
+        patch.setattr(notes_module, "PROBE_IMAGES", 16)
         yield
 
 
@@ -57,6 +60,7 @@ from resnet_lib.plan import TrainingRun
 from resnet_lib.training import Recipe
 load = record.load_cifar10
 record.load_cifar10 = notes.load_cifar10 = lambda *arguments: load(*arguments)[::25]
+notes.PROBE_IMAGES = 16
 folder = Path(sys.argv[1])
 record.Recorder(lambda *arguments: None, folder / "work", folder / "data").record({TINY!r})
 """

@@ -37,6 +37,9 @@ def assert_diagnosed(check, answer, diagnosis):
         (33_024, "two numbers for each channel"),
         (33_792, "buffers"),
         (33_536, "no bias"),
+        (294_912, "and has a batch norm"),
+        (384, "128 times 256"),
+        (512, "batch norm alone"),
         (295_424, "3×3 convolution"),
         (8_448, "second stage's"),
         (132_096, "fourth stage's"),
@@ -60,6 +63,10 @@ def layers(model):
     return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
+def norms(model):
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+
+
 WRONG_DEPTHS = [
     (lambda model: len(layers(model)), "the projections too"),
     (lambda model: sum("downsample" not in name for name, _ in layers(model)) - 1, "linear layer at the end"),
@@ -70,7 +77,12 @@ WRONG_DEPTHS = [
     ),
     (lambda model: sum(isinstance(m, BasicBlock | Bottleneck) for m in model.modules()), "number of blocks"),
     (lambda model: len(list(model.parameters())), "parameter tensors"),
-    (lambda model: sum("weight" in name for name, _ in model.named_parameters()), "a parameter called weight too"),
+    (lambda model: len(layers(model)) + len(norms(model)), "Neither is a layer here"),
+    (
+        lambda model: sum("downsample" not in name for name, _ in [*layers(model), *norms(model)]),
+        "They do not count as layers",
+    ),
+    (lambda model: sum("weight" in name for name, _ in model.named_parameters()), "their scale is called weight too"),
     (
         lambda model: 1 + sum(isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1) for m in model.modules()),
         "every 1×1 convolution",
@@ -213,6 +225,7 @@ WRONG_TESTS_OF_BLOCKS = [
         "only running it tells",
     ),
     (lambda block, x: torch.equal(block(x), x), "passes nothing"),
+    (lambda block, x: block.downsample is None, "and then run the block"),
     (lambda block, x: silenced(block, x) == x, "one truth value"),
     (lambda block, x: True, "a test that cannot fail tests nothing"),
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ def said(function, answer) -> str:
     ("check", "answer"),
     [
         (shortcuts.product_of_blocks, 13.11),
+        (shortcuts.product_of_blocks, 13),
         (shortcuts.product_of_blocks, torch.full((27,), 1.1).prod()),
         (shortcuts.smallest_scale, 0.9872),
         (shortcuts.clear_path, ["γ = 0 in the branch", "ReLU in the branch", "batch norm in the branch"]),
@@ -29,13 +31,25 @@ def test_right_answers_pass_in_any_usual_form(check, answer):
     assert said(check, answer).startswith("✓")
 
 
+def chain_of_section_1() -> float:
+    """Of 27 blocks x + a · sin x, as notebook 02 has them: from 0.1, with a = 0.1."""
+    x, product = 0.1, 1.0
+    for _ in range(27):
+        product *= 1 + 0.1 * math.cos(x)
+        x += 0.1 * math.sin(x)
+    return product
+
+
 WRONG_NUMBERS = [
     (shortcuts.product_of_blocks, 1, "The 1 stands in every factor"),
     (shortcuts.product_of_blocks, 1e-27, "without shortcuts"),
     (shortcuts.product_of_blocks, 1 + 1e-27, "Added once, at the end"),
     (shortcuts.product_of_blocks, 1.1, "one block"),
     (shortcuts.product_of_blocks, 3.7, "through several are missing"),
+    (shortcuts.product_of_blocks, 2.7, "leaves out the 1"),
     (shortcuts.product_of_blocks, 29.7, "multiplies derivatives"),
+    (shortcuts.product_of_blocks, 1.1**26, "26 blocks"),
+    (shortcuts.product_of_blocks, chain_of_section_1(), "falls as x grows"),
     (shortcuts.product_of_blocks, 1.1**54, "not one a layer"),
     (shortcuts.product_of_blocks, 100, "too large"),
     (shortcuts.smallest_scale, 0.5, "after one block"),
@@ -43,7 +57,9 @@ WRONG_NUMBERS = [
     (shortcuts.smallest_scale, 1 - 0.5 / 54, "factors are multiplied"),
     (shortcuts.smallest_scale, 0.5 ** (1 / 110), "number of layers"),
     (shortcuts.smallest_scale, 0.5 ** (1 / 27), "ResNet-56"),
-    (shortcuts.smallest_scale, 0.95, "too small"),
+    (shortcuts.smallest_scale, 0.95, "0.9500 to the power of 54 is 0.0627"),
+    (shortcuts.smallest_scale, 0.988, "is 0.521. It should be 0.5"),
+    (shortcuts.smallest_scale, 1.2, "too large"),
 ]
 
 
@@ -62,6 +78,7 @@ WRONG_JACOBIANS = [
     (lambda j, z: (z > 0)[:, None] * j, "a plain block"),
     (lambda j, z: torch.relu(z)[:, None] * (torch.eye(len(z)) + j), "the ReLU's value"),
     (lambda j, z: torch.relu(torch.eye(len(z)) + j), "depends on z"),
+    (lambda j, z: torch.eye(len(z)) + torch.relu(j), "depends on z"),
     (lambda j, z: (torch.eye(3) + j) * 1.0, "raised an error"),
     (lambda j, z: None, "is a `return` missing"),
     (lambda j, z: j.T, "None of the usual slips"),

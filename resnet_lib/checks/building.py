@@ -24,6 +24,9 @@ def projection_parameters(answer: object) -> None:
             weights + 256: "Batch norm learns two numbers for each channel: a scale and a shift.",
             weights + 2 * norm: "Running means and variances are measured, not learned: they are buffers.",
             weights + norm + 256: "The convolution has no bias: batch norm would take it away again.",
+            9 * weights: "That is a 3×3 convolution. A projection looks at one pixel at a time, and has a batch norm.",
+            128 + 256: "Each of the 256 new channels has a weight for each of the 128 old ones: 128 times 256.",
+            norm: "That is batch norm alone. In front of it stands a 1×1 convolution.",
             9 * weights + norm: "That would be a 3×3 convolution. A projection looks at one pixel at a time.",
             64 * 128 + 256: "That is the second stage's, from 64 to 128 channels.",
             256 * 512 + 1024: "That is the fourth stage's, from 256 to 512 channels.",
@@ -62,13 +65,21 @@ def depth(function: object) -> None:
             (lambda m: 2 * blocks(m) + 2, "A basic block has two layers, but a bottleneck has three."),
             (blocks, "That is the number of blocks. How many layers does each have?"),
             (
+                lambda m: sum(
+                    "downsample" not in name
+                    for name, x in m.named_modules()
+                    if isinstance(x, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+                ),
+                "You counted batch norms. They do not count as layers of their own.",
+            ),
+            (
                 lambda m: sum(x.kernel_size != (1, 1) if isinstance(x, nn.Conv2d) else True for _, x in layers(m)),
                 "You left out every 1×1 convolution. Only shortcuts' do not count; a bottleneck's branch has two.",
             ),
             (lambda m: sum(1 for _ in m.parameters()), "That counts parameter tensors, those of batch norm included."),
             (
                 lambda m: sum(name.endswith("weight") for name, _ in m.named_parameters()),
-                "Batch norm has a parameter called weight too, its scale; it is not counted as a layer.",
+                "You counted batch norms (their scale is called weight too) and projections. Neither is a layer here.",
             ),
         ],
     )

@@ -231,7 +231,7 @@ BLOCKS = (
         lambda: BasicBlock(16, 16),
         True,
         "a fresh block",
-        "With a silent branch it returns x. Is yours silent?",
+        "Once its branch is silent, it returns x. Does your test silence the branch, and then run the block?",
     ),
     Subject(
         lambda: BasicBlock(16, 16, shortcut="C"),

@@ -1,5 +1,6 @@
 """The exercises' checks: the folded solution passes, the stub gets a "not yet", known slips get their own diagnosis."""
 
+import ast
 import contextlib
 import io
 import re
@@ -34,8 +35,9 @@ def names_of_first_code_cells(path: Path) -> dict:
     names = {}
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
-            imports = [line for line in cell.source.splitlines() if line.startswith(("import ", "from "))]
-            exec("\n".join(imports), names)
+            for statement in ast.parse(cell.source).body:
+                if isinstance(statement, ast.Import | ast.ImportFrom):
+                    exec(ast.unparse(statement), names)
     return names
 
 

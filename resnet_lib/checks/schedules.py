@@ -1,0 +1,229 @@
+"""Exercises on learning-rate schedules: two schedules, the gain of a drop, noise in a valley, three seeds."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from resnet_lib import schedules
+from resnet_lib.checks.verdicts import check_function, check_number, say_wrong
+
+
+def readme_rate(function: object) -> None:
+    """The reader's rate(base_lr, epoch, epoch_list=None): a tenth at each epoch of the list that is reached."""
+    look = "section 1: what should `rate(0.4, 0)` be, and what `rate(0.4, 85, [80, 110, 130])`?"
+
+    def reached(epoch: int, epoch_list: Sequence[int] | None) -> int:
+        return sum(epoch >= e for e in epoch_list or ())
+
+    def with_list(rule: Callable) -> Callable:
+        return lambda base_lr, epoch, epoch_list=None: rule(base_lr, epoch, list(epoch_list or ()))
+
+    if function is not ... and _needs_a_list(function):
+        why = "Without a list there is no drop: the rate stays at base_lr. (`for e in epoch_list or ()` helps.)"
+        say_wrong("a rate from `rate(0.4, 7)`, where no list is given", "an error", why, look)
+        return
+    check_function(
+        function,
+        with_list(lambda base_lr, epoch, drops: schedules.multi_step(epoch, base_lr, drops)),
+        [(0.1, 0), (0.1, 80, [80, 110, 130]), (0.4, 7), (0.4, 85, [80, 110, 130]), (0.4, 140, [80, 110, 130])],
+        look,
+        "One drop at each epoch reached, counted from the base rate that was given, and none without a list.",
+        [
+            (with_list(lambda base_lr, epoch, drops: 0.1 * 0.1 ** reached(epoch, drops)), "base_lr is ignored."),
+            (
+                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 ** sum(epoch > e for e in drops)),
+                "A drop counts from its own epoch on: `>=`, not `>`.",
+            ),
+            (
+                with_list(lambda base_lr, epoch, drops: base_lr * (0.1 if reached(epoch, drops) else 1)),
+                "Each epoch reached divides by ten once more: a power of 0.1, not a single one.",
+            ),
+            (
+                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 * reached(epoch, drops)),
+                "0.1 times the number of drops grows with them. It has to be 0.1 to the power of that number.",
+            ),
+            (
+                with_list(lambda base_lr, epoch, drops: base_lr / 10 * 0.1 ** reached(epoch, drops)),
+                "That is one drop too many: before the first epoch of the list the rate is base_lr.",
+            ),
+            (
+                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 ** len(drops)),
+                "That takes all drops at once. Only those count whose epoch has been reached.",
+            ),
+            (with_list(lambda base_lr, epoch, drops: base_lr), "The rate never drops."),
+        ],
+    )
+
+
+def _needs_a_list(function: Callable) -> bool:
+    """Whether it works with a list, but not without one."""
+    try:
+        function(0.4, 7, [80])
+    except Exception:  # then the fault is another one, for the check itself to show
+        return False
+    try:
+        function(0.4, 7)
+    except Exception:  # whatever it is: the README's own is an UnboundLocalError
+        return True
+    return False
+
+
+def cosine_rate(function: object) -> None:
+    """The reader's rate(epoch, peak_lr, epochs): half a cosine wave from the peak down to 0."""
+    check_function(
+        function,
+        schedules.cosine,
+        [(0, 0.1, 30), (15, 0.1, 30), (10, 0.4, 30), (2.5, 0.2, 15), (30, 0.1, 30)],
+        "section 3: the values at the start, in the middle and at the end are the peak, half of it, and 0",
+        "Slow at the start, fastest in the middle, slow again at the end, with nothing to choose but the peak.",
+        [
+            (
+                lambda epoch, peak, epochs: peak * math.cos(math.pi * epoch / epochs),
+                "The cosine goes on to -1, and a rate cannot be negative: lift it by 1 and take the half.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * (1 + math.cos(math.pi * epoch / epochs)),
+                "It starts at twice the peak: 1 + cos is between 0 and 2, so take the half.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * (1 + math.cos(2 * math.pi * epoch / epochs)) / 2,
+                "That is a whole wave: it comes up again. Half a wave ends at π.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * math.cos(math.pi / 2 * epoch / epochs),
+                "A quarter of a wave also ends at 0, but steeply. The usual schedule is half a wave, lifted by 1.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * (1 - math.cos(math.pi * epoch / epochs)) / 2,
+                "That begins at 0 and rises: plus, not minus.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * (1 + math.cos(math.radians(math.pi * epoch / epochs))) / 2,
+                "`math.cos` takes radians already.",
+            ),
+            (lambda epoch, peak, epochs: peak * (1 - epoch / epochs), "That is linear decay: a line, not a wave."),
+            (
+                lambda epoch, peak, epochs: (1 + math.cos(math.pi * epoch / epochs)) / 2,
+                "The peak is missing: that is a share of it.",
+            ),
+        ],
+    )
+
+
+def gain_of_drop(function: object) -> None:
+    """The reader's gain(accuracy, drop, window): mean of the last `window` epochs minus that before the drop."""
+    generator = torch.Generator().manual_seed(0)
+    level = torch.tensor([80.0] * 20 + [88.0] * 12, dtype=torch.float64)
+    noisy = level + torch.randn(32, generator=generator, dtype=torch.float64)
+    rising = torch.linspace(60, 90, 25, dtype=torch.float64) ** 1.01
+
+    def means(before: Callable, after: Callable) -> Callable:
+        return lambda a, drop, window: after(a, drop, window).mean() - before(a, drop, window).mean()
+
+    def last(a: Tensor, drop: int, window: int) -> Tensor:
+        return a[-window:]
+
+    def last_before(a: Tensor, drop: int, window: int) -> Tensor:
+        return a[drop - window : drop]
+
+    check_function(
+        function,
+        means(last_before, last),
+        [(noisy, 20, 6), (rising, 10, 5)],
+        "section 4: which epochs are compared, and which of them is the first at the lower rate?",
+        "Means of several epochs on each side, and no epoch chosen because it looked good.",
+        [
+            (
+                lambda a, drop, window: a[drop] - a[drop - 1],
+                "That compares two single epochs, whose wobble is as large as many a gain. Take means of windows.",
+            ),
+            (
+                lambda a, drop, window: a[-1] - a[drop - 1],
+                "That compares two single epochs, whose wobble is as large as many a gain. Take means of windows.",
+            ),
+            (
+                lambda a, drop, window: a[-window:].max() - a[drop - window : drop].max(),
+                "The best epoch of a window is chosen by luck as well; the mean of a window is not.",
+            ),
+            (
+                lambda a, drop, window: a[drop:].max() - a[:drop].max(),
+                "The best epoch of many is chosen by luck as well, more so among more epochs. Take means of windows.",
+            ),
+            (
+                means(lambda a, drop, window: a[drop - window + 1 : drop + 1], last),
+                "Epoch `drop` is the first at the lower rate, so it is not one of those before. Slices end before "
+                "their end: `accuracy[drop - window:drop]`.",
+            ),
+            (
+                means(last_before, lambda a, drop, window: a[drop : drop + window]),
+                "The first epochs after the drop are still on their way. The question asks for the last ones.",
+            ),
+            (
+                means(lambda a, drop, window: a[:drop], lambda a, drop, window: a[drop:]),
+                "Among all epochs before the drop are the first ones, of a net that knew nothing. Take `window` of them.",
+            ),
+            (means(last, last_before), "The sign is the other way round: after minus before."),
+            (
+                lambda a, drop, window: a[-window:].sum() - a[drop - window : drop].sum(),
+                "Sums grow with the window; divide by its length, or take `.mean()`.",
+            ),
+        ],
+    )
+
+
+def loss_left(answer: object) -> None:
+    """The loss that noise of deviation 1 leaves in a valley of steepness 1 at rate 0.2: η / (2 (2 - η))."""
+    check_number(
+        answer,
+        0.2 / (2 * 1.8),
+        "At 0.02 it is 0.0051, eleven times less: the level falls a little faster than the rate.",
+        "a loss, with three digits or more",
+        "the formula of section 6, and what stands in front of w² in the loss",
+        {
+            0.2 / 1.8: "That is the mean of w². The loss is half of it.",
+            0.05: "That is η σ² / 4, for rates that are small against 2 / h. Here η h is 0.2: use the whole formula.",
+            0.1: "That is η σ² / 2. The denominator has 2 (2 - η h), which is nearly 4.",
+            0.2
+            / (2 * 2.2): "The sign: 2 - η h. At η h = 2 the steps no longer come to rest, so the loss must grow there.",
+            0.2**2
+            / (2 * 1.8): "The rate stands there once: each step adds η² σ², and takes a share of about 2 η h away.",
+            0.02 / (2 * 1.98): "That is for a rate of 0.02.",
+            0.2 / 4 * 1.8: "2 - η h belongs in the denominator.",
+            0: "The noise does not stop, so the steps do not come to rest at the bottom.",
+        },
+        rel_tol=4e-3,
+    )
+
+
+def interval_of_three(answer: object) -> None:
+    """Half the width of the 95% interval of the mean of 0.1, 0.2 and 0.3: 4.303 · 0.1 / sqrt(3)."""
+    deviation = 0.1
+    check_number(
+        answer,
+        4.302653 * deviation / math.sqrt(3),
+        "0.2 ± 0.25 points: although the one is ahead in all three seeds, no difference at all is within the interval.",
+        "half the width of an interval, in points, with two digits or more",
+        "`mean_interval`: how many deviations of the mean, and how many seeds is that for?",
+        {
+            1.96 * deviation / math.sqrt(3): "1.96 is for a deviation that is known. From three seeds it is a guess "
+            "itself, and Student's quantile with 2 degrees of freedom makes up for it: 4.30.",
+            deviation / math.sqrt(3): "That is the standard error. 95% takes 4.30 of them when there are three seeds.",
+            deviation: "That is how much single seeds differ. The mean of three differs by sqrt(3) less, and 95% takes "
+            "4.30 of that.",
+            4.302653 * deviation: "That is for a single seed. The mean of n has sqrt(n) times less.",
+            1.96
+            * deviation: "The mean of n seeds varies by sqrt(n) less than one; and with three of them 95% takes 4.30.",
+            4.302653 * math.sqrt(0.02 / 3) / math.sqrt(3): "The deviation was divided by n: with so few seeds by n - 1 "
+            "(`ddof=1` in NumPy).",
+            3.182446
+            * deviation
+            / math.sqrt(3): "That quantile is for 3 degrees of freedom. Three seeds have 2: one is spent on the mean.",
+            2
+            * 4.302653
+            * deviation
+            / math.sqrt(3): "That is the whole width; asked is how far it reaches to each side.",
+        },
+        rel_tol=8e-3,
+    )

@@ -1,0 +1,192 @@
+"""The checks on schedules: what learners really answer gets a diagnosis of its own, and right answers pass."""
+
+import contextlib
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from resnet_lib.checks import schedules as check
+
+
+def said(function, answer) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert function(answer) is None
+    return out.getvalue()
+
+
+def rate_by_loop(base_lr, epoch, epoch_list=None):
+    for milestone in epoch_list or []:
+        if epoch >= milestone:
+            base_lr = base_lr / 10
+    return base_lr
+
+
+def cosine_by_numpy(epoch, peak_lr, epochs):
+    return peak_lr * np.cos(np.pi / 2 * epoch / epochs) ** 2  # the half angle: cos² is (1 + cos) / 2
+
+
+def simulated_loss(rate=0.2, walkers=200_000, steps=80):
+    """The valley of the exercise, walked by many."""
+    generator = np.random.default_rng(0)
+    w = np.zeros(walkers)
+    for _ in range(steps):
+        w -= rate * (w + generator.normal(size=walkers))
+    return (w**2).mean() / 2
+
+
+@pytest.mark.parametrize(
+    ("function", "answer"),
+    [
+        (check.readme_rate, rate_by_loop),
+        (check.readme_rate, lambda base_lr, epoch, epoch_list=(): base_lr * 0.1 ** sum(epoch >= e for e in epoch_list)),
+        (check.cosine_rate, cosine_by_numpy),
+        (check.cosine_rate, lambda epoch, peak_lr, epochs: peak_lr * (1 + math.cos(math.pi * epoch / epochs)) / 2),
+        (check.gain_of_drop, lambda a, drop, window: (a[-window:] - a[drop - window : drop]).mean()),
+        (check.gain_of_drop, lambda a, drop, window: np.mean(a[-window:].numpy()) - a[drop - window : drop].mean()),
+        (check.loss_left, 0.0556),
+        (check.loss_left, torch.tensor(0.2 / 3.6)),
+        (check.interval_of_three, 0.25),
+        (check.interval_of_three, 4.303 * np.std([0.1, 0.2, 0.3], ddof=1) / 3**0.5),
+    ],
+)
+def test_right_answers_pass_in_any_usual_form(function, answer):
+    assert said(function, answer).startswith("✓")
+
+
+def test_the_valleys_right_answer_is_what_walkers_find():
+    assert said(check.loss_left, 0.2 / 3.6).startswith("✓")
+    assert simulated_loss() == pytest.approx(0.2 / 3.6, rel=0.01)
+
+
+def readmes_own(base_lr, epoch, epoch_list=None):
+    """As the README has it."""
+    base_lr = 0.1
+    if epoch_list is not None:
+        index = 0
+        for i, e in enumerate(epoch_list, 1):
+            if epoch >= e:
+                index = i
+            else:
+                break
+        lr = base_lr * (0.1**index)
+    return lr
+
+
+def half_repaired(base_lr, epoch, epoch_list=None):
+    if epoch_list is None:
+        return 0.1
+    return 0.1 * 0.1 ** sum(epoch >= e for e in epoch_list)
+
+
+WRONG_RATES = [
+    (readmes_own, "no list is given"),
+    (half_repaired, "base_lr is ignored"),
+    (lambda b, e, d=None: b * 0.1 ** sum(e >= m for m in d), "no list is given"),
+    (lambda b, e, d=None: b * 0.1 ** sum(e > m for m in d or ()), "from its own epoch on"),
+    (lambda b, e, d=None: b * (0.1 if any(e >= m for m in d or ()) else 1), "a power of 0.1"),
+    (lambda b, e, d=None: b * 0.1 * sum(e >= m for m in d or ()), "grows with them"),
+    (lambda b, e, d=None: b * 0.1 ** (1 + sum(e >= m for m in d or ())), "one drop too many"),
+    (lambda b, e, d=None: b * 0.1 ** len(d or ()), "all drops at once"),
+    (lambda b, e, d=None: b, "never drops"),
+    (lambda b, e, d=None: None, "`return` missing"),
+    (lambda b: b, "raised an error"),
+    (lambda b, e, d=None: b - 0.01 * e, "None of the usual slips"),
+]
+
+
+@pytest.mark.parametrize(("function", "diagnosis"), WRONG_RATES)
+def test_wrong_rates_get_their_own_diagnosis(function, diagnosis):
+    text = said(check.readme_rate, function)
+    assert text.startswith("✗")
+    assert diagnosis in text
+
+
+WRONG_COSINES = [
+    (lambda e, p, n: p * math.cos(math.pi * e / n), "cannot be negative"),
+    (lambda e, p, n: p * (1 + math.cos(math.pi * e / n)), "twice the peak"),
+    (lambda e, p, n: p * (1 + math.cos(2 * math.pi * e / n)) / 2, "whole wave"),
+    (lambda e, p, n: p * math.cos(math.pi * e / n / 2), "quarter of a wave"),
+    (lambda e, p, n: p * (1 - math.cos(math.pi * e / n)) / 2, "begins at 0"),
+    (lambda e, p, n: p * (1 + math.cos(math.radians(math.pi * e / n))) / 2, "radians already"),
+    (lambda e, p, n: p * (1 - e / n), "linear decay"),
+    (lambda e, p, n: (1 + math.cos(math.pi * e / n)) / 2, "peak is missing"),
+    (lambda e, p, n: p * 0.95**e, "None of the usual slips"),
+    (lambda e, p, n: p * (1 + torch.cos(math.pi * e / n)) / 2, "raised an error"),
+]
+
+
+@pytest.mark.parametrize(("function", "diagnosis"), WRONG_COSINES)
+def test_wrong_cosines_get_their_own_diagnosis(function, diagnosis):
+    text = said(check.cosine_rate, function)
+    assert text.startswith("✗")
+    assert diagnosis in text
+
+
+WRONG_GAINS = [
+    (lambda a, d, w: a[d] - a[d - 1], "two single epochs"),
+    (lambda a, d, w: a[-1] - a[d - 1], "two single epochs"),
+    (lambda a, d, w: a[-w:].max() - a[d - w : d].max(), "chosen by luck"),
+    (lambda a, d, w: a[d:].max() - a[:d].max(), "more so among more epochs"),
+    (lambda a, d, w: a[-w:].mean() - a[d - w + 1 : d + 1].mean(), "first at the lower rate"),
+    (lambda a, d, w: a[d : d + w].mean() - a[d - w : d].mean(), "still on their way"),
+    (lambda a, d, w: a[d:].mean() - a[:d].mean(), "knew nothing"),
+    (lambda a, d, w: a[d - w : d].mean() - a[-w:].mean(), "other way round"),
+    (lambda a, d, w: a[-w:].sum() - a[d - w : d].sum(), "Sums grow"),
+    (lambda a, d, w: a[d - w : d].mean(), "None of the usual slips"),
+    (lambda a, d, w: a[-w:] - a[d - w : d], "None of the usual slips"),
+]
+
+
+@pytest.mark.parametrize(("function", "diagnosis"), WRONG_GAINS)
+def test_wrong_gains_get_their_own_diagnosis(function, diagnosis):
+    text = said(check.gain_of_drop, function)
+    assert text.startswith("✗")
+    assert diagnosis in text
+
+
+WRONG_NUMBERS = [
+    (check.loss_left, 0.2 / 1.8, "half of it"),
+    (check.loss_left, 0.05, "whole formula"),
+    (check.loss_left, 0.1, "nearly 4"),
+    (check.loss_left, 0.2 / 4.4, "The sign"),
+    (check.loss_left, 0.04 / 3.6, "stands there once"),
+    (check.loss_left, 0.02 / 3.96, "rate of 0.02"),
+    (check.loss_left, 0.09, "denominator"),
+    (check.loss_left, 0, "does not stop"),
+    (check.loss_left, 3, "too large"),
+    (check.interval_of_three, 1.96 * 0.1 / 3**0.5, "deviation that is known"),
+    (check.interval_of_three, 0.1 / 3**0.5, "standard error"),
+    (check.interval_of_three, 0.1, "single seeds differ"),
+    (check.interval_of_three, 0.43, "for a single seed"),
+    (check.interval_of_three, 0.196, "less than one"),
+    (check.interval_of_three, 4.303 * np.std([0.1, 0.2, 0.3]) / 3**0.5, "n - 1"),
+    (check.interval_of_three, 3.182 * 0.1 / 3**0.5, "3 degrees"),
+    (check.interval_of_three, 0.497, "whole width"),
+    (check.interval_of_three, 0.01, "too small"),
+]
+
+
+@pytest.mark.parametrize(("function", "answer", "diagnosis"), WRONG_NUMBERS)
+def test_wrong_numbers_get_their_own_diagnosis(function, answer, diagnosis):
+    text = said(function, answer)
+    assert text.startswith("✗")
+    assert diagnosis in text
+
+
+@pytest.mark.parametrize(
+    ("function", "stub"),
+    [
+        (check.readme_rate, lambda base_lr, epoch, epoch_list=None: ...),
+        (check.readme_rate, ...),
+        (check.cosine_rate, lambda epoch, peak_lr, epochs: ...),
+        (check.gain_of_drop, lambda accuracy, drop, window: ...),
+        (check.loss_left, ...),
+        (check.interval_of_three, ...),
+    ],
+)
+def test_stubs_get_a_friendly_not_yet(function, stub):
+    assert said(function, stub).startswith("◦ Not yet")

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 import typer
 
+from resnet_lib import distributed
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import DataError, load_cifar10
 from resnet_lib.models import create_model
@@ -102,10 +103,15 @@ def train(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto (a GPU if there is one), cpu, cuda, cuda:1 …")
     ] = "auto",
+    local_batch_norm: Annotated[
+        bool,
+        typer.Option("--local-batch-norm", help="Of several processes, each normalises by its own images alone."),
+    ] = False,
 ) -> None:
     """Train a network on CIFAR-10.
 
     The same command again goes on where a stopped run was: Ctrl-C loses the epoch in progress, no more.
+    With `torchrun --nproc-per-node=2 -m resnet_lib train` two processes share every batch, to the same result.
     """
     settings = choose_recipe(recipe, epochs, batch_size, seed)
     out = out or Path("runs") / f"{model}-{recipe}-{seed}"
@@ -114,9 +120,13 @@ def train(
     torch.manual_seed(seed)
     network = create_model(model, stem=stem.value, shortcut=shortcut.value if shortcut else None)
     train_data = load_cifar10("train" if evaluate_on == "test" else "train_part", size)
-    print(f"{model}, {settings.epochs} epochs on {train_data}, device {chosen_device}, to {out}", flush=True)
+    main_process = distributed.is_main()  # it alone writes
+    if main_process:
+        print(f"{model}, {settings.epochs} epochs on {train_data}, device {chosen_device}, to {out}", flush=True)
 
     def record(history: pd.DataFrame) -> None:
+        if not main_process:
+            return
         run.record(history)
         if not sys.stderr.isatty():
             print(progress_line(history, settings.epochs), flush=True)
@@ -131,13 +141,16 @@ def train(
             checkpoint=out / "checkpoint.pt",
             on_epoch=record,
             progress=sys.stderr.isatty(),
+            local_batch_norm=local_batch_norm,
         )
     except TrainingInterrupted as error:  # here, since typer ends without a word on any KeyboardInterrupt
-        print(f"\n{error}", file=sys.stderr)
+        if main_process:
+            print(f"\n{error}", file=sys.stderr)
         raise typer.Exit(130) from None
-    run.write_history(history)
-    accuracy = history[f"{evaluate_on}_accuracy"].iloc[-1]
-    print(f"{evaluate_on} accuracy after the last epoch: {accuracy:.2%}")
+    if main_process:
+        run.write_history(history)
+        accuracy = history[f"{evaluate_on}_accuracy"].iloc[-1]
+        print(f"{evaluate_on} accuracy after the last epoch: {accuracy:.2%}")
 
 
 @app.command()
@@ -202,7 +215,7 @@ def main() -> None:
     try:
         app()
     except (DataError, CheckpointError, TrainingDiverged, ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error{distributed.who()}: {error}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -1,4 +1,7 @@
-"""Save a training run after each epoch, and take it up again to the same bits."""
+"""Save a training run after each epoch, and take it up again to the same bits.
+
+Of several processes (`resnet_lib.distributed`) the main one reads and writes for all, and its errors are raised in all.
+"""
 
 import difflib
 import io
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from resnet_lib import distributed
 from resnet_lib.files import atomic_write
 
 
@@ -36,6 +40,10 @@ class RunState:
 
 def check_writable(path: Path) -> None:
     """Raise CheckpointError now, and not after an epoch of work, if no file can be written beside `path`."""
+    distributed.from_main(lambda: _try_to_write(path))
+
+
+def _try_to_write(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -51,6 +59,11 @@ def save_checkpoint(path: Path, state: RunState) -> None:
 
     Raises CheckpointError if it cannot be written, on a full disk for example; then the old file is still there.
     """
+    distributed.from_main(lambda: _write(path, state))
+    state.saved_epochs = len(state.history)
+
+
+def _write(path: Path, state: RunState) -> None:
     content = {
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -69,7 +82,6 @@ def save_checkpoint(path: Path, state: RunState) -> None:
             f"{path} cannot be written ({error.strerror}). Epochs saved before: {state.saved_epochs}. "
             "Make room, and run the same again to go on from there."
         ) from error
-    state.saved_epochs = len(state.history)
 
 
 def load_checkpoint(path: Path, state: RunState) -> None:
@@ -97,7 +109,8 @@ def load_checkpoint(path: Path, state: RunState) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         # weights_only: a checkpoint from somebody else cannot run code here.
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(distributed.from_main(path.read_bytes))
+        content = torch.load(file, map_location="cpu", weights_only=True)
         return {name: content[name] for name in ("model", "optimizer", "identity", "history", "random_state")}
     except Exception as error:  # the zip reader and the unpickler fail on damage with errors of a dozen kinds
         if isinstance(error, UnpicklingError):  # torch's text advises to switch the protection off

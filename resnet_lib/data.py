@@ -26,6 +26,7 @@ DATA_DIR = Path(__file__).resolve().parent.parent / "data"
 FULL_FILE = "cifar10.safetensors"
 BUNDLED_FILE = "cifar10_bundled_{split}.webp"
 BUNDLED_COLUMNS = 50  # images side by side in a bundled sheet
+PADDING = 4  # pixels by which the training images may move: He et al. 2015, §4.2
 
 
 class DataError(RuntimeError):
@@ -160,15 +161,24 @@ def normalise(images: Tensor) -> Tensor:
     return rows.view(images.shape).permute(0, 3, 1, 2)
 
 
-def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = PADDING) -> Tensor:
     """Each image moved by up to `padding` pixels each way over black, and mirrored with probability 1/2.
 
     (N, H, W, C) uint8 → the same shape; every image has its own draw. He et al. 2015, §4.2.
     """
-    count, height, width, channels = images.shape
-    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    return _crop_flip(images, *_draw_crop_flip(len(images), generator, padding), padding)
+
+
+def _draw_crop_flip(count: int, generator: torch.Generator, padding: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `count` images the first row and column to keep, and whether to mirror; (count, 1) each."""
     top, left = torch.randint(2 * padding + 1, (2, count, 1), generator=generator)
     mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    return top, left, mirrored
+
+
+def _crop_flip(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, padding: int) -> Tensor:
+    count, height, width, channels = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
     rows = top + torch.arange(height)
     columns = torch.arange(width).expand(count, width)
     columns = left + torch.where(mirrored, width - 1 - columns, columns)
@@ -184,12 +194,21 @@ class BatchLoader:
     data: what to draw from. batch_size: images a batch; the last one of an epoch may be smaller.
     augment: random crop and flip (`random_crop_flip`). shuffle: a new order each epoch.
     seed: with the epoch's number it fixes order and augmentation, whatever was drawn before.
+    rank, world_size: of each batch only the part of process `rank` among `world_size`, which share it as evenly as
+        can be; image by image together they have what one process would have.
 
-    Raises ValueError if batch_size is below 1, the seed below 0 or the data empty.
+    Raises ValueError if batch_size is below 1, the seed below 0, the data empty, or a batch smaller than world_size.
     """
 
     def __init__(
-        self, data: Cifar10, batch_size: int = 128, augment: bool = False, shuffle: bool = False, seed: int = 0
+        self,
+        data: Cifar10,
+        batch_size: int = 128,
+        augment: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected at least 1.")
@@ -197,15 +216,27 @@ class BatchLoader:
             raise ValueError(f"seed={seed}: expected 0 or more.")
         if len(data) == 0:
             raise ValueError("There are no images to make batches of.")
+        smallest = len(data) % batch_size or batch_size
+        if smallest < world_size:
+            raise ValueError(
+                f"{world_size} processes cannot share a batch of {smallest} images, the smallest of an epoch: "
+                f"batch_size={batch_size}, {len(data):,} images. Take another batch size, or fewer processes."
+            )
         self.data = data
         self.batch_size = batch_size
         self.augment = augment
         self.shuffle = shuffle
         self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         return -(-len(self.data) // self.batch_size)
+
+    def images_in(self, step: int) -> int:
+        """Images in batch number `step` of an epoch, all processes' shares together."""
+        return min(self.batch_size, len(self.data) - step * self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number`: images (B, 3, 32, 32) float32, channels_last; labels (B,) int64."""
@@ -215,10 +246,13 @@ class BatchLoader:
         count = len(self.data)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         for chosen in order.split(self.batch_size):
-            images = self.data.images.index_select(0, chosen)  # ten times faster than [chosen]
+            share = slice(*(len(chosen) * rank // self.world_size for rank in (self.rank, self.rank + 1)))
+            images = self.data.images.index_select(0, chosen[share])  # ten times faster than [chosen]
             if self.augment:
-                images = random_crop_flip(images, generator)
-            yield normalise(images), self.data.labels[chosen]
+                # Drawn for all processes' images, so that the next batch finds the generator where it would be alone.
+                drawn = _draw_crop_flip(len(chosen), generator, PADDING)
+                images = _crop_flip(images, *(each[share] for each in drawn), PADDING)
+            yield normalise(images), self.data.labels[chosen[share]]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch 0: enough where nothing is random."""

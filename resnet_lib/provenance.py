@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from resnet_lib.distributed import launcher, world_size
 from resnet_lib.files import atomic_write
 
 
@@ -52,7 +53,7 @@ def describe_session(device: torch.device) -> dict[str, Any]:
     its last part.
     """
     return {
-        "command": shlex.join(["python", "-m", "resnet_lib", *map(_without_folders, sys.argv[1:])]),
+        "command": shlex.join([*launcher(), "-m", "resnet_lib", *map(_without_folders, sys.argv[1:])]),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "versions": {"python": platform.python_version()}
@@ -61,6 +62,7 @@ def describe_session(device: torch.device) -> dict[str, Any]:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
             "threads": torch.get_num_threads(),
             "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+            **({"processes": world_size()} if world_size() > 1 else {}),
         },
     }
 

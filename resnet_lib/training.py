@@ -5,8 +5,9 @@ The loop is the one that notebook 05 writes out; what `fit` adds is a progress b
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 
@@ -14,14 +15,20 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Optimizer
 from tqdm.auto import tqdm
 
-from resnet_lib import schedules
+from resnet_lib import distributed
 from resnet_lib.checkpoints import RunState, check_writable, load_checkpoint, save_checkpoint
 from resnet_lib.data import BatchLoader, Cifar10
 
-SCHEDULES = ("constant", "multi_step", "cosine", "one_cycle", "linear")
+# Recipes are to be had from here too: who trains needs one.
+from resnet_lib.recipes import HE_2015 as HE_2015
+from resnet_lib.recipes import README_RECIPE as README_RECIPE
+from resnet_lib.recipes import RECIPES as RECIPES
+from resnet_lib.recipes import SCHEDULES as SCHEDULES
+from resnet_lib.recipes import Recipe
 
 
 class TrainingDiverged(RuntimeError):
@@ -32,87 +39,18 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C; the message says what is kept and how to go on."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training run but the model and the data.
-
-    SGD with `momentum` and L2 penalty `weight_decay`, as `torch.optim.SGD` has them; `schedule` is a function of
-    `resnet_lib.schedules` and `milestones` (epochs) and `factor` belong to "multi_step"; `warmup_epochs` of linear
-    warm-up come before any; `augment` is random crop and flip; `seed` fixes order, augmentation and dropout (the
-    first weights are the caller's: `torch.manual_seed` before the model is made).
-
-    Raises ValueError on a setting that cannot be.
-    """
-
-    epochs: int
-    batch_size: int
-    peak_lr: float
-    schedule: str = "constant"
-    milestones: tuple[int, ...] = ()
-    factor: float = 0.1
-    warmup_epochs: float = 0.0
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.0
-    augment: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule={self.schedule!r}: expected one of {', '.join(map(repr, SCHEDULES))}.")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"epochs={self.epochs}, batch_size={self.batch_size}: both must be at least 1.")
-        if not 0 <= self.peak_lr < math.inf:
-            raise ValueError(f"peak_lr={self.peak_lr}: expected a finite number, 0 or more.")
-        object.__setattr__(self, "milestones", tuple(self.milestones))  # a list would make another recipe of it
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones={self.milestones}: expected epochs in rising order.")
-        if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(f"warmup_epochs={self.warmup_epochs}: expected 0 to epochs={self.epochs}.")
-        if not 0 <= self.seed < 2**32:  # torch's CPU generator would drop the higher bits
-            raise ValueError(f"seed={self.seed}: expected 0 to 2³² - 1.")
-
-    def learning_rate(self, epoch: float, interval: float = 1) -> float:
-        """The rate at `epoch` (0 is the start, 2.5 half-way through the third); `interval`: see `one_cycle`."""
-        if self.schedule == "multi_step":
-            lr = schedules.multi_step(epoch, self.peak_lr, self.milestones, self.factor)
-        elif self.schedule == "cosine":
-            lr = schedules.cosine(epoch, self.peak_lr, self.epochs)
-        elif self.schedule == "one_cycle":
-            lr = schedules.one_cycle(epoch, self.peak_lr, self.epochs, interval=interval)
-        elif self.schedule == "linear":
-            lr = schedules.linear(epoch, self.peak_lr, self.epochs)
-        else:
-            lr = schedules.constant(epoch, self.peak_lr)
-        return lr * schedules.warmup_factor(epoch, self.warmup_epochs)
-
-    def scaled_to(self, epochs: int) -> "Recipe":
-        """The same recipe in another number of epochs, milestones and warm-up moved in proportion.
-
-        Milestones are rounded to whole epochs, the first epoch excepted: it always has the full rate.
-        """
-        share = epochs / self.epochs
-        milestones = tuple(max(1, round(milestone * share)) for milestone in self.milestones)
-        return replace(self, epochs=epochs, milestones=milestones, warmup_epochs=self.warmup_epochs * share)
-
-
-# The README's run: 150 epochs in batches of 32, a tenth of the rate at each of three epochs.
-README_RECIPE = Recipe(epochs=150, batch_size=32, peak_lr=0.1, schedule="multi_step", milestones=(80, 110, 130))
-# He et al. 2015, §4.2: 64,000 steps with drops at 32,000 and 48,000, which are these epochs of 391 batches.
-HE_2015 = Recipe(epochs=164, batch_size=128, peak_lr=0.1, schedule="multi_step", milestones=(82, 123))
-RECIPES = {"readme": README_RECIPE, "he2015": HE_2015}
-
-
 def pick_device(device: str = "auto") -> torch.device:
-    """ "auto": an NVIDIA GPU if there is one, else the CPU. Raises ValueError for a device that is not there."""
+    """ "auto": an NVIDIA GPU if there is one, else the CPU; under torchrun each process its own GPU.
+
+    Raises ValueError for a device that is not there.
+    """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}). Try 'cpu'.") from error
-    return torch.device(device)
+    return distributed.own_gpu(torch.device(device))
 
 
 def fit(
@@ -125,6 +63,7 @@ def fit(
     checkpoint: str | Path | None = None,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
     progress: bool = True,
+    local_batch_norm: bool = False,
 ) -> pd.DataFrame:
     """Train `model` in place and return its history, a row per epoch.
 
@@ -136,6 +75,11 @@ def fit(
         weights and history as one that was never stopped: to the bit on a CPU of the same kind with as many threads
         (GPU kernels may add up in another order each time).
     on_epoch: called with the history so far after each epoch, when its checkpoint is written.
+    local_batch_norm: see below.
+    Under torchrun (`resnet_lib.distributed`) all processes call `fit` alike and train one model: recipe.batch_size
+    stays the images of all together, and it ends with the same weights as one process, to float32 rounding (dropout
+    excepted). Process 0 alone reads and writes the checkpoint, which fits any number of processes; `on_epoch` is called
+    in all. With local_batch_norm each normalises by its own images: less to wait for, but another result.
     On a GPU that has bfloat16 the forward pass runs in it (`torch.autocast`); on the CPU all is float32.
     Gradients too small for normal floats count as 0 in the whole process (`torch.set_flush_denormal`): CPUs are
     many times slower on them.
@@ -145,31 +89,54 @@ def fit(
     """
     torch.set_flush_denormal(True)
     torch.manual_seed(recipe.seed)
-    model.to(pick_device(device), memory_format=torch.channels_last)
-    loader = BatchLoader(train, recipe.batch_size, augment=recipe.augment, shuffle=True, seed=recipe.seed)
+    chosen_device = pick_device(device)
+    model.to(chosen_device, memory_format=torch.channels_last)
+    place = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    loader = BatchLoader(train, recipe.batch_size, recipe.augment, shuffle=True, seed=recipe.seed, **place)
     state = RunState(model, make_optimizer(model, recipe), _identity(model, train, recipe, evaluate_on))
     checkpoint = Path(checkpoint) if checkpoint is not None else None
-    if checkpoint is not None and checkpoint.exists():
-        load_checkpoint(checkpoint, state)
-    done = len(state.history)
-    if checkpoint is not None and done < recipe.epochs:
-        check_writable(checkpoint)
-    total = recipe.epochs * len(loader)
-    with tqdm(total=total, initial=done * len(loader), unit="step", dynamic_ncols=True, disable=not progress) as bar:
-        try:
-            for epoch in range(done, recipe.epochs):
-                state.history.append(_run_epoch(state, loader, recipe, epoch, evaluate_on, bar))
+    with distributed.together(chosen_device):
+        if checkpoint is not None:
+            if distributed.from_main(checkpoint.exists):
+                load_checkpoint(checkpoint, state)
+            if len(state.history) < recipe.epochs:
+                check_writable(checkpoint)
+        with (
+            _telling_what_is_kept(state, checkpoint),
+            distributed.replicated(model, local_batch_norm) as network,
+            tqdm(
+                total=recipe.epochs * len(loader),
+                initial=len(state.history) * len(loader),
+                unit="step",
+                dynamic_ncols=True,
+                disable=not (progress and distributed.is_main()),
+            ) as bar,
+        ):
+            while len(state.history) < recipe.epochs:
+                state.history.append(_run_epoch(state, network, loader, recipe, evaluate_on, bar))
                 if checkpoint is not None:
                     save_checkpoint(checkpoint, state)
                 if on_epoch is not None:
                     on_epoch(pd.DataFrame(state.history))
-        except KeyboardInterrupt:
-            advice = "Run the same again to go on from there." if state.saved_epochs else ""
-            raise TrainingInterrupted(f"Stopped. {_kept(state, checkpoint)} {advice}".rstrip()) from None
-        except TrainingDiverged as error:
-            advice = "A new run with a lower peak_lr, or with a warm-up, often helps."
-            raise TrainingDiverged(f"{error} {advice} {_kept(state, checkpoint)}") from None
     return pd.DataFrame(state.history)
+
+
+@contextmanager
+def _telling_what_is_kept(state: RunState, checkpoint: Path | None) -> Iterator[None]:
+    """Whatever stops the training, its message says how much of it is safe."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        advice = "Run the same again to go on from there." if state.saved_epochs else ""
+        raise TrainingInterrupted(f"Stopped. {_kept(state, checkpoint)} {advice}".rstrip()) from None
+    except TrainingDiverged as error:
+        advice = "A new run with a lower peak_lr, or with a warm-up, often helps."
+        raise TrainingDiverged(f"{error} {advice} {_kept(state, checkpoint)}") from None
+    except Exception as error:
+        if distributed.world_size() > 1:
+            others = "If a connection was lost, another process has ended: its own message says why."
+            error.add_note(f"Error{distributed.who()}. {others} {_kept(state, checkpoint)}")
+        raise
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
@@ -184,10 +151,12 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def _run_epoch(
-    state: RunState, loader: BatchLoader, recipe: Recipe, epoch: int, evaluate_on: Cifar10 | None, bar: tqdm
+    state: RunState, network: nn.Module, loader: BatchLoader, recipe: Recipe, evaluate_on: Cifar10 | None, bar: tqdm
 ) -> dict[str, float]:
-    """Train for one epoch, evaluate, and return the history's row."""
+    """Train for one epoch, evaluate, and return the history's row. network: the model, as `replicated` has it."""
     start = time.perf_counter()
+    epoch = len(state.history)
+    distributed.seed_epoch(recipe.seed, epoch)
     state.model.train()
     interval = 1 / len(loader)
     loss_sum = correct = 0
@@ -195,12 +164,13 @@ def _run_epoch(
         lr = recipe.learning_rate(epoch + step / len(loader), interval)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        loss, hits = train_step(state.model, state.optimizer, images, labels, recipe.label_smoothing)
+        loss, hits = train_step(network, state.optimizer, images, labels, recipe.label_smoothing)
         if not math.isfinite(loss):
             raise TrainingDiverged(f"The loss became {loss} in epoch {epoch}, step {step} (both counted from 0).")
-        loss_sum += loss * len(labels)
+        loss_sum += loss * loader.images_in(step)
         correct += hits
         bar.update()
+    distributed.average_buffers(state.model)
     # The last step's loss is that of the weights before it, so it says nothing of what is about to be saved.
     if not all(value.isfinite().all() for value in chain(state.model.parameters(), state.model.buffers())):
         raise TrainingDiverged(f"The weights became NaN or infinite by the end of epoch {epoch}, step {step}.")
@@ -210,7 +180,7 @@ def _run_epoch(
     images_per_second = count / (time.perf_counter() - start)
     measured = f"loss {row['train_loss']:.2f}"
     if evaluate_on is not None:
-        row[f"{evaluate_on.split}_accuracy"] = accuracy = evaluate(state.model, evaluate_on)
+        row[f"{evaluate_on.split}_accuracy"] = accuracy = _shared_evaluation(state.model, evaluate_on)
         measured = f"{evaluate_on.split} {accuracy:.1%}"
     bar.set_postfix_str(f"{epoch + 1}/{recipe.epochs} epochs, {measured}")
     return row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second}
@@ -221,7 +191,8 @@ def train_step(
 ) -> tuple[float, int]:
     """One step of gradient descent on one batch: its mean loss, and how many of its images were classified right.
 
-    Where the loss is not finite, weights and optimiser stay as they are.
+    Where the loss is not finite, weights and optimiser stay as they are. Where several processes share the batch
+    (`resnet_lib.distributed.replicated`), loss and number are those of the whole.
     """
     device = next(model.parameters()).device
     images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
@@ -229,11 +200,13 @@ def train_step(
     with _autocast(device):
         logits = model(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    value = loss.item()
+    value, hits = loss.item(), int((logits.argmax(1) == labels).sum())
+    if isinstance(model, DistributedDataParallel):
+        loss, value, hits = distributed.over_all(loss, hits, len(labels))
     if math.isfinite(value):
         loss.backward()
         optimizer.step()
-    return value, int((logits.argmax(1) == labels).sum())
+    return value, hits
 
 
 def predict(model: nn.Module, data: Cifar10, batch_size: int = 500) -> Tensor:
@@ -252,7 +225,18 @@ def predict(model: nn.Module, data: Cifar10, batch_size: int = 500) -> Tensor:
 
 def evaluate(model: nn.Module, data: Cifar10) -> float:
     """The share of images classified right, from 0 to 1."""
-    return (predict(model, data).argmax(1) == data.labels).double().mean().item()
+    return _hits(model, data) / len(data)
+
+
+def _hits(model: nn.Module, data: Cifar10) -> int:
+    return int((predict(model, data).argmax(1) == data.labels).sum())
+
+
+def _shared_evaluation(model: nn.Module, data: Cifar10) -> float:
+    """`evaluate`, each process on its share of the images."""
+    share = data[distributed.rank() :: distributed.world_size()]
+    hits = _hits(model, share) if len(share) else 0
+    return distributed.sums(hits)[0] / len(data)
 
 
 def _autocast(device: torch.device) -> torch.autocast:

@@ -27,7 +27,7 @@ def readme_rate(function: object) -> None:
     check_function(
         function,
         with_list(lambda base_lr, epoch, drops: schedules.multi_step(epoch, base_lr, drops)),
-        [(0.1, 0), (0.1, 80, [80, 110, 130]), (0.4, 7), (0.4, 85, [80, 110, 130]), (0.4, 140, [80, 110, 130])],
+        [(0.4, 130, [80, 110, 130]), (0.4, 85, [80, 110, 130]), (0.1, 80, [80]), (0.4, 7)],
         look,
         "One drop at each epoch reached, counted from the base rate that was given, and none without a list.",
         [
@@ -75,7 +75,7 @@ def cosine_rate(function: object) -> None:
     check_function(
         function,
         schedules.cosine,
-        [(0, 0.1, 30), (15, 0.1, 30), (10, 0.4, 30), (2.5, 0.2, 15), (30, 0.1, 30)],
+        [(10, 0.4, 40), (0, 0.1, 30), (15, 0.1, 30), (2.5, 0.2, 15), (30, 0.1, 30)],
         "section 3: the values at the start, in the middle and at the end are the peak, half of it, and 0",
         "Slow at the start, fastest in the middle, slow again at the end, with nothing to choose but the peak.",
         [
@@ -162,7 +162,7 @@ def gain_of_drop(function: object) -> None:
             ),
             (
                 means(lambda a, drop, window: a[:drop], lambda a, drop, window: a[drop:]),
-                "Among all epochs before the drop are the first ones, of a net that knew nothing. Take `window` of them.",
+                "Before the drop are also the first epochs, of a net that knew nothing. Take `window` of them.",
             ),
             (means(last, last_before), "The sign is the other way round: after minus before."),
             (

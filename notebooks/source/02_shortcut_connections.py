@@ -18,7 +18,7 @@
 # | **Question** | What exactly does `+ x` change, in one block and in a chain of 27 of them? |
 # | **Afterwards you can** | read a Jacobian and its singular values; say why a block's Jacobian is $I + J_F$ and when a product of such blocks stays near 1; name what breaks the 1, and predict what that does with and without batch norm; judge three published explanations by what they measured |
 # | **You need** | [notebook 01](01_vanishing_gradients.ipynb); derivatives, a little Python, and what a convolution is |
-# | **Time** | 45 minutes to read; the cells run in under a minute on two processor cores |
+# | **Time** | 60 minutes to read; the cells run in under a minute on two processor cores |
 #
 # The usual story fits on one line, and the README that this course grew out of tells it too: *the chain rule keeps a 1,
 # which solves vanishing gradients.* This notebook takes that line apart. One part of it is exactly true, one is true
@@ -51,7 +51,8 @@ print(tuple(images.shape))
 #
 # $$\frac{dy}{dx} = 1 + F'(x),$$
 #
-# and without the shortcut it is just $F'(x)$. That is the 1 of the story. Autograd agrees:
+# and without the shortcut it is just $F'(x)$. That is the 1 of the story. Autograd agrees, for example with
+# $F(x) = a \sin x$, whose slope near 0 is about $a$:
 
 
 # %%
@@ -65,8 +66,8 @@ by_hand = 1 + 0.1 * torch.cos(x)
 print("autograd gives 1 + F'(x):", torch.isclose(x.grad, by_hand).item())
 
 # %% [markdown]
-# Now a chain of 27 such blocks, as many as ResNet-56 has. By the chain rule the derivative from end to end is the
-# product $(1 + F'_1)(1 + F'_2) \cdots (1 + F'_{27})$.
+# Now a chain of 27 such blocks, as many as ResNet-56 has (two layers each). By the chain rule the derivative from end
+# to end is the product $(1 + F'_1)(1 + F'_2) \cdots (1 + F'_{27})$.
 #
 # **Predict.** Let every $F'$ be about $0.1$, small next to 1. What is the product after 27 blocks: about 1, about 10,
 # or about 1,000? And if every $F'$ is about $-0.1$? And without the shortcuts?
@@ -98,7 +99,7 @@ curves = {
 }
 plots.block_lines(axes, curves, first=1)
 axes.set(title="The shortcut keeps the product in sight, not at 1")
-axes.set(yscale="log", ylabel="derivative from the start")
+axes.set(yscale="log", ylabel="derivative, from end to end")
 axes.legend()
 plots.show(
     figure,
@@ -109,7 +110,7 @@ plots.show(
 
 # %% [markdown]
 # Without shortcuts the product is gone: $0.1^{27} = 10^{-27}$. With them it stays within a factor of about twenty of 1.
-# But it is **not 1**. The 1 is added in every factor, and the factors are still multiplied. The story's "keeps a 1"
+# But it is **not 1**: a 1 is *added* in every factor, and then the factors are multiplied. The story's "keeps a 1"
 # holds for *one* block; over a chain it depends on how small $F'$ is.
 
 # %% [markdown]
@@ -125,8 +126,9 @@ plots.show(
 # $$J = I + J_F.$$
 #
 # Check that on a real block and a piece of a real photograph: 3 colours × 4 × 4 pixels are 48 numbers, so the table has
-# 48 × 48 entries. `jacrev` from `torch.func` fills it in by autograd, one row after the other. (`eval()` because batch norm
-# in evaluation mode, at its start, passes everything on as it is: one thing less to think of.)
+# 48 × 48 entries. `jacrev` from `torch.func` fills it in by autograd, row by row. (`eval()` because a fresh batch norm
+# in evaluation mode passes everything on as it is: one thing less to think of. `draw_weights` draws Kaiming's random
+# weights, notebook 01, section 5.)
 
 # %%
 from resnet_lib.variants import draw_weights
@@ -205,7 +207,8 @@ plots.show(
 # most squeezed one. If all are 1, nothing is lost and nothing grows. The gradient on its way back meets the same table
 # (transposed), and so the same singular values.
 #
-# Here is the circle behind 1, 3, 9 and 27 random 2 × 2 layers, without a shortcut (top) and with one (bottom).
+# Here is the circle behind 1, 3, 9 and 27 random 2 × 2 layers $W$ (top), and behind $I + W/\sqrt{27}$ with the same
+# layers (bottom): a shortcut, and a branch made small. Why small? The next experiment shows it.
 
 # %%
 torch.manual_seed(2)
@@ -216,7 +219,7 @@ circle = torch.stack([angles.cos(), angles.sin()])
 
 # %%
 figure, panels = plt.subplots(2, 4, figsize=(9, 5), layout="constrained")
-plots.headline(figure, "Plain layers flatten the circle, residual ones hardly do")
+plots.headline(figure, "27 plain layers leave a dot, 27 small branches an ellipse")
 for row, color, (name, matrices) in zip(panels, ("C3", "C0"), chains.items()):
     for axes, depth in zip(row, (1, 3, 9, 27)):
         product = torch.eye(2)
@@ -225,20 +228,22 @@ for row, color, (name, matrices) in zip(panels, ("C3", "C0"), chains.items()):
         axes.plot(*circle, color=plots.GREY, linestyle=":")
         axes.plot(*(product @ circle), color=color, linewidth=2)
         axes.set(aspect="equal", xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[])
-        axes.set_title(f"{name}, layers: {depth}", fontsize="small")
+        axes.set_title(
+            f"{name}, layers: {depth}", fontsize="small", fontweight="normal"
+        )
 plots.show(
     figure,
     alt="A circle behind 1, 3, 9 and 27 random layers. In the plain row it becomes a "
-    "needle and then a dot; in the residual row it stays an ellipse, twice as long as "
-    "the circle and a little narrower.",
+    "needle and then a dot; in the residual row it is an ellipse at the end, over twice "
+    "as long as the circle and a little narrower.",
 )
 
 # %% [markdown]
 # Even the plain layers keep the square of a length *on average* (that is how they are scaled). It does not help: each
-# factor squeezes one direction more than the other, and soon almost nothing is left but one line.
+# factor squeezes one direction more than the other, and soon hardly more than a line is left.
 #
 # Now real blocks: 27 of them, 4 channels wide so that the tables stay small, without batch norm, on a piece of a
-# photograph. By the chain rule the Jacobian of many blocks is the product of theirs.
+# photograph (8 × 8 pixels: 256 numbers). By the chain rule the Jacobian of many blocks is the product of theirs.
 
 # %%
 from resnet_lib.variants import remove_batch_norm
@@ -257,6 +262,7 @@ def narrow_net(shortcut, branch_scale=1.0):
 
 # %%
 def singular_values(net, function_of=lambda block: block):
+    """Of the product of the first 1, 2, …, 27 blocks' Jacobians; a row for each."""
     x = net.relu(net.conv1(images[:1, :, 12:20, 12:20].double()))[0]
     product, rows = torch.eye(256, dtype=torch.float64), []
     for function in map(function_of, net.layer1):
@@ -304,7 +310,7 @@ for axes, (name, values) in zip(panels, spectra.items()):
     axes.axhline(1, color=plots.GREY, linestyle=":")
     axes.set(xlabel="blocks", xticks=[1, 9, 18, 27], yscale="log", ylim=(1e-10, 1e7))
     axes.set_title(name, fontsize="medium", fontweight="normal")
-panels[0].set_ylabel("singular values\n(bottom: $10^{-10}$ or less)")
+panels[0].set_ylabel("singular values\n(bottom edge: $10^{-10}$ or less)")
 plots.show(
     figure,
     alt="Singular values of the product of 1 to 27 block Jacobians, in four panels on a "
@@ -314,13 +320,14 @@ plots.show(
 )
 
 # %% [markdown]
-# The line is the median, the dark band the middle half, the light one nine tenths of the values; at the left edge is a
-# single block. So `+ x` alone is not enough. Three things are at work:
+# The line is the median (plain: at the bottom edge from the first block on), the dark band the middle half, the light
+# one nine tenths of the values; at the left edge is a single block. So `+ x` alone is not enough. Three things are at
+# work:
 #
 # 1. **Plain** products collapse: most directions are lost altogether.
-# 2. The 1 on the diagonal stops the collapse. But as long as a branch is as strong as the shortcut, as Kaiming's start
-#    makes it, the values spread, and the largest *grow* without end. (In the second panel the ReLU also sends many to
-#    zero, as in section 2.)
+# 2. The 1 on the diagonal stops the collapse. But with branches as strong as the shortcut or stronger, as Kaiming's start
+#    makes them, the values spread with every block, and the largest *grow*. (In the second panel the ReLU also sends
+#    many to zero, as in section 2.)
 # 3. With branches scaled by $1/\sqrt{27}$, so that all 27 together add about as much variance as one did, the whole
 #    product stays near 1.
 #
@@ -346,8 +353,8 @@ def gradient_between_blocks(net):
 
 
 # %% [markdown]
-# **A scale on the shortcut.** If each block computes $\lambda x + F(x)$, the 1 becomes $\lambda$, and through $L$ blocks
-# $\lambda^L$ is left (He et al. 2016, §3).
+# **A scale on the shortcut.** If each block computes $\lambda x + F(x)$, the 1 becomes $\lambda$, and through $L$
+# blocks $\lambda^L$ is left as long as $J_F \approx 0$ (He et al. 2016, §3).
 #
 # **Predict.** $\lambda = 0.9$ looks harmless. What is left of the gradient after 27 blocks? And with $\lambda = 0.5$?
 
@@ -367,7 +374,8 @@ for scale, name in {1.0: "residual", 0.9: "scaled_0.9", 0.5: "scaled_0.5"}.items
 # hundred-millionth.
 #
 # **An activation after the addition.** In $y = \sigma(x + F(x))$ with the sigmoid $\sigma$, each row of the Jacobian
-# $I + J_F$ is multiplied by a slope $\sigma'$, and that is never above 1/4.
+# $I + J_F$ is multiplied by a slope $\sigma'$, and that is never above 1/4. (This net has Xavier's start and its
+# branches are not silent. Measure whether they make up for it.)
 #
 # **Predict.** Shortcuts in all 27 blocks, but sigmoids in place of the ReLUs. By what factor does the gradient shrink
 # from the last block to the first?
@@ -401,44 +409,34 @@ plots.show(
     alt="Gradient norm between 27 blocks relative to the last, on a logarithmic axis. "
     "With a scale of 1 it is nearly level; with 0.9 it falls to about 0.02 towards the "
     "first block, with 0.5 to 10 to the minus 9, with the sigmoid to 10 to the minus "
-    "18. The closed forms lie on the lines; the sigmoid stays below its bound.",
+    "18. The closed forms lie on the lines; the sigmoid's line is below the dotted one.",
 )
 
 # %% [markdown]
 # Colours are measured. Dashed in black: $\lambda$ to the power of the blocks still to go, times what $\lambda = 1$ has
-# there. Dotted: the sigmoid's bound, 1/4 to that power. (The small steps in the line of $\lambda = 1$ are the
-# changes of stage: there the shortcut drops every second row and column of pixels, and adds channels of zeros that
-# nothing comes back from.)
+# there. Dotted: 1/4 to that power, the most that sigmoids let through on the shortcuts alone; the branches do not make
+# up for it. (The small steps in the line of $\lambda = 1$ are the changes of stage: there the shortcut drops every
+# second row and column of pixels, and adds channels of zeros that nothing comes back from.)
 #
-# That was the gradient between the blocks. What do the first layer's *weights* hear? Measure it with 64 photographs,
-# and compare with the course's recorded experiment, three seeds of every setting.
+# That was the gradient between the blocks. What do the first layer's *weights* hear?
 
 # %%
 from resnet_lib.gradients import gradient_flow
 
-more_images, more_labels = normalise(train.images[:64]), train.labels[:64]
-flow = gradient_flow(experiment_net(with_sigmoid), more_images, more_labels)
+flow = gradient_flow(experiment_net(with_sigmoid), images, labels)
 first = flow["gradient_norm"].iloc[0]
-print("below 1e-19:", first < 1e-19)
-
-# %%
-from resnet_lib.gradient_grid import load_gradient_grid
-
-recorded = load_gradient_grid().setting(
-    56, activation="sigmoid", initialisation="xavier", batch_norm=False
-)
-low, high = 0.9 * recorded["minimum"].iloc[0], 1.1 * recorded["maximum"].iloc[0]
-print("in the recorded range:", low < first < high)
+print("below 1e-18:", first < 1e-18)
 
 # %% [markdown]
-# Less than $10^{-19}$, with a shortcut in every block. **Here the README's story fails**, and you can say why: something
-# stands *on* the identity path and multiplies the 1.
+# Less than $10^{-18}$, with a shortcut in every block. **Here the README's story fails**, and you can say why:
+# something stands *on* the identity path and multiplies the 1.
 #
-# **And the ReLU after the addition?** ReLU′ is 1 or 0: what it lets through it does not shrink, but it cuts. The identity
-# path of a unit is intact only if the ReLU behind *every* block is open for it.
+# **And the ReLU after the addition?** ReLU′ is 1 or 0: what it lets through it does not shrink, but it cuts. The
+# identity path of a unit is intact only if the ReLU behind *every* block is open for it.
 #
-# **Predict.** 27 blocks with batch norm, at their start. Each ReLU lets about 80% of the units pass. For what share are
-# all 27 open? If they were independent, it would be $0.8^{27} \approx 0.2\%$.
+# **Predict.** 27 blocks with batch norm, at their start. A *unit* is one number of the signal: one channel at one
+# pixel. Each ReLU lets about 80% of the units pass. For what share are all 27 open? If they were independent, it would
+# be $0.8^{27} \approx 0.2\%$.
 
 
 # %%
@@ -476,14 +474,14 @@ plots.show(
 )
 
 # %% [markdown]
-# If you predicted a fraction of a percent: the ReLUs are not independent. Behind a ReLU $x$ is never negative, so a unit
-# with a large $x$ stays open until a branch pulls it below 0. Still, five of six identity paths are cut somewhere; what
-# is cut gets on only through branches.
+# If you predicted a fraction of a percent: the ReLUs are not independent. Behind a ReLU $x$ is never negative, so a
+# unit with a large $x$ stays open until a branch pulls it below 0. Still, five of six identity paths are cut somewhere;
+# what is cut gets on only through branches.
 #
-# He et al. (2016) therefore moved the ReLU and batch norm to the front of the branch (*pre-activation*), so that nothing
-# at all stands on the path. At 110 layers that changed the test error on CIFAR-10 little (from 6.61% to 6.37%), at 1,001
-# layers much (from 7.61% to 4.92%). Batch norm after the addition made it worse (8.17% at 110 layers). The numbers are
-# from their tables 2 and 3.
+# He et al. (2016) therefore moved the ReLU and batch norm to the front of the branch (*pre-activation*), so that
+# nothing at all stands on the path. At 110 layers that changed the test error on CIFAR-10 little (from 6.61% to 6.37%),
+# at 1,001 layers much (from 7.61% to 4.92%). Batch norm after the addition made it worse (8.17% at 110 layers). The
+# numbers are from their tables 2 and 3.
 
 # %% [markdown]
 # ## 5. The lab: one shortcut
@@ -516,17 +514,17 @@ def derivatives(scale, act, slope=0.1):
 # %%
 nothing = torch.nn.Identity()
 curves = {
-    "λ = 1": derivatives(1, nothing),
+    "λ = 1, nothing": derivatives(1, nothing),
     "λ = 1, sigmoid": derivatives(1, torch.sigmoid),
     "λ = 1, tanh": derivatives(1, torch.tanh),
-    "λ = 0.8": derivatives(0.8, nothing),
+    "λ = 0.8, nothing": derivatives(0.8, nothing),
 }
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
 plots.block_lines(axes, curves)
 axes.set(title="What stands on the path decides")
-axes.set(yscale="log", ylabel="derivative from the start")
+axes.set(yscale="log", ylabel="derivative, from end to end")
 axes.legend()
 plots.show(
     figure,
@@ -545,8 +543,9 @@ plots.show(
 # %% [markdown]
 # ## 6. Too much of a good thing: variance
 #
-# Section 3 asks for small branches. How large are they? Kaiming's start draws the weights so that a branch returns a
-# signal about as strong as the one it was given. Then $x + F(x)$ has *twice* the variance of $x$.
+# Section 3 asks for small branches. How large are they? Kaiming's start draws the weights so that a convolution and the
+# ReLU behind it hand on a signal as strong as the one they were given. So $F(x)$ is at least as strong as $x$, and
+# every block adds to $x$ something of $x$'s own size.
 #
 # **Predict.** Without batch norm, what is the variance of the signal behind 27 blocks, if it is about 1 in front of
 # them? And with batch norm, which sets every branch's variance to 1?
@@ -571,7 +570,7 @@ gradients = {
 }
 gradients = {name: gradient / gradient[-1] for name, gradient in gradients.items()}
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.9), layout="constrained")
-plots.headline(figure, "Without batch norm the variance doubles in every block")
+plots.headline(figure, "Without batch norm the variance about doubles in every block")
 plots.block_lines(panels[0], variances)
 plots.block_lines(panels[1], gradients)
 panels[0].plot(start * 2 ** np.arange(28), "k--", linewidth=1)
@@ -582,17 +581,17 @@ panels[0].legend()
 plots.show(
     figure,
     alt="Left: variance of the signal by block on a logarithmic axis. Without batch "
-    "norm it doubles at each block, to 10 to the 8; with batch norm it grows to about "
-    "7; with gamma 0 it is level but for the changes of stage. Right: the gradient "
+    "norm it about doubles at each block, to 10 to the 8; with batch norm it grows to "
+    "about 7; with gamma 0 it is level but for the changes of stage. Right: the gradient "
     "relative to the last block. At the first block it is ten thousand times larger "
     "without batch norm, about 40 times with; with gamma 0 it drops once, at the last "
     "block, and is level in front of it.",
 )
 
 # %% [markdown]
-# $2^{27}$ is over a hundred million, and about that comes out (dashed: doubling). The gradient grows by $\sqrt 2$ a block
-# on its way back, dashed too, since a norm is the root of a sum of squares. So **with shortcuts, Kaiming's start and no normalisation,
-# gradients do not vanish: they explode**.
+# The variance about doubles in every block (dashed: exactly so), and $2^{27}$ is over a hundred million. The gradient
+# grows by about $\sqrt 2$ a block on its way back, dashed too, since a norm is the root of a sum of squares. So **with
+# shortcuts, Kaiming's start and no normalisation, gradients do not vanish: they explode**.
 #
 # Batch norm changes the arithmetic. It sets every branch's variance to 1, so each block *adds* about a constant instead
 # of doubling what is there, and the deeper the block, the smaller a part of the signal its branch is. De & Smith (2020)
@@ -634,8 +633,8 @@ print("every block's γ hears the loss:", all(g.grad.any().item() for g in gamma
 # - a **projection** on every shortcut: a 1 × 1 convolution and batch norm in place of the identity (option C of He et
 #   al. 2015). Then the Jacobian is $W + J_F$ with a random $W$: no 1 at all.
 #
-# **Predict.** Depth 56, with batch norm. Will the gradients of these two vanish like $0.5^{27} \approx 10^{-8}$, stay, or
-# explode?
+# **Predict.** Depth 56, with batch norm. Will the gradients of these two vanish like $0.5^{27} \approx 10^{-8}$, stay,
+# or explode?
 
 # %%
 torch.manual_seed(0)
@@ -689,8 +688,8 @@ plots.show(
     figure,
     alt="Left: the branch's share of a block's variance over the nine blocks of the "
     "first stage. With identity shortcuts it falls towards a fifth; with a scale of "
-    "0.5 it stays above 0.8, with projections at one half; plain is all branch. Right: gradient norm "
-    "relative to the last block. Identity rises to about 40 at the first block; the "
+    "0.5 it stays above 0.8, with projections at one half; plain is all branch. Right: "
+    "gradient norm relative to the last block. Identity rises to about 40 at the first block; the "
     "other three rise in nearly straight lines to thousands.",
 )
 
@@ -710,8 +709,8 @@ for name, net in deep.items():
 
 # %% [markdown]
 # That fits what He et al. (2016, table 1) report for ResNet-110: 6.61% test error with identity shortcuts, 12.22% with
-# projections, and with $\lambda = 0.5$ no useful result (over 20%). But that these gradients *cause* those errors is not
-# shown here. And in a net of 34 layers, with 16 blocks, He et al. (2015, table 3) had found projections on every
+# projections, and with $\lambda = 0.5$ no useful result (over 20%). But that these gradients *cause* those errors is
+# not shown here. And in a net of 34 layers, with 16 blocks, He et al. (2015, table 3) had found projections on every
 # shortcut slightly *better*: it takes depth.
 
 # %% [markdown]
@@ -719,7 +718,8 @@ for name, net in deep.items():
 #
 # Size is not everything. A step of training should help more than one image, so the gradients of similar inputs should
 # be similar. Walk in a straight line from one photograph towards another, and look at the slope of an output along the
-# way. Balduzzi et al. (2017) found that in deep plain nets it looks like white noise: the gradient is **shattered**.
+# way. Balduzzi et al. (2017) found that in deep plain nets it looks like *white noise*, in which no value tells
+# anything about the next: the gradient is **shattered**.
 #
 # Their picture is of fully connected ReLU nets from one number to one number, 200 units wide. Ours is of the course's
 # convolutional nets with batch norm, at their start: 128 points from a frog half way to a truck (together one batch),
@@ -774,9 +774,9 @@ print("plain, 56: no more than white noise has:", abs(neighbours["plain, 56"]) <
 print("residual, 56: above 0.5:", neighbours["residual, 56"] > 0.5)
 
 # %% [markdown]
-# *Autocorrelation* says how far the slope agrees with itself some steps further on: 1 is full agreement, and white noise
-# stays in the grey band 95% of the time. 56 plain layers are in it at once: one small step on, the slope has nothing to
-# do with what it was. With shortcuts neighbours still agree, though less than at 8 layers.
+# *Autocorrelation* says how far the slope agrees with itself some steps further on: 1 is full agreement, and white
+# noise stays in the grey band 95% of the time. 56 plain layers are in it at once: one small step on, the slope has
+# nothing to do with what it was. With shortcuts neighbours still agree, though less than at 8 layers.
 #
 # The slope of a ReLU net bends where a ReLU opens or closes. So count how often one does on the way, on average over
 # all ReLUs.
@@ -807,9 +807,9 @@ print("56 residual, below 2:", switches(56, "residual") < 2)
 print("56 plain, no batch norm, below 2:", switches(56, "plain", False) < 2)
 
 # %% [markdown]
-# Each ReLU of the deep plain net with batch norm switches many times on this short way, in every other net about once or
-# less. **Depth alone does not shatter**: it takes depth *and* batch norm, which centres the signal right in front of
-# the ReLUs. Shortcuts hold against it. Does the slope say so too?
+# Each ReLU of the deep plain net with batch norm switches many times on this short way, in every other net about once.
+# So in these nets **depth alone does not do it**: it takes depth *and* batch norm, which centres the signal right in
+# front of the ReLUs. Shortcuts hold against it. Does the slope say so too?
 
 # %%
 for name in ("plain", "residual"):
@@ -820,10 +820,11 @@ for name in ("plain", "residual"):
     )
 
 # %% [markdown]
-# It does. Two cautions: this is one line, at the start of training; and how much of what shortcuts do for training is
-# explained by shattering, rather than by the gradients' size or the shape of the loss, is an open question. In its
-# favour, Balduzzi et al. removed it from plain nets by a special start ("looks linear") and could then train them very
-# deep without shortcuts.
+# It does, though without batch norm the slope of the deep plain net is still rougher than that of the residual one. Two
+# cautions: this is one line, at the start of training; and how much of what shortcuts do for training is explained by
+# shattering, rather than by the gradients' size or the shape of the loss, is an open question. In its favour, Balduzzi
+# et al. removed it from plain nets by a special start ("looks linear") and could then train them very deep without
+# shortcuts.
 
 # %% [markdown]
 # ## 9. Long and short paths
@@ -858,9 +859,9 @@ panels[0].set_ylabel("number of paths")
 one_path = {n: t["gradient_norm"] / t["gradient_norm"][0] for n, t in paths.items()}
 plots.block_lines(panels[1], one_path)
 plots.block_lines(panels[2], {name: table["share"] for name, table in paths.items()})
-panels[1].set(ylabel="one path, length 0 = 1", yscale="log")
+panels[1].set(ylabel="gradient by one path\n(length 0 = 1)", yscale="log")
 panels[1].legend()
-panels[2].set(ylabel="share of all paths' norms")
+panels[2].set(ylabel="share of all paths'\ngradient norms")
 for axes in panels:
     axes.set_xlabel("length of the path")
 plots.show(
@@ -878,9 +879,10 @@ for name, table in paths.items():
 
 # %% [markdown]
 # With batch norm each detour through a branch costs gradient, so shorter paths carry more than their number would say.
-# That is Veit et al.'s finding in small: in a **trained** ResNet-110, with 54 blocks, they found most of the gradient on
-# paths through 5 to 17 of them. But it hangs on the *size of the branches*: without batch norm, Kaiming's branches return
-# more than they take, and long paths carry most. With γ = 0 only one path is left at the start, that of length 0.
+# That is Veit et al.'s finding in small: in a **trained** ResNet-110, with 54 blocks, they found most of the gradient
+# on paths through 5 to 17 of them. But it depends on the *size of the branches*: without batch norm, Kaiming's branches
+# return more than they take, and long paths carry most. With γ = 0 only one path is left at the start, that of length
+# 0.
 #
 # And the picture has a limit that you can measure. If paths were separate contributions, their norms would tell how
 # much arrives.
@@ -904,10 +906,10 @@ print("norms of all paths over what arrives, above 20:", all_paths / arrives > 2
 # | the story | what you measured | |
 # | --- | --- | --- |
 # | the derivative of a block is $1 + F'$ | the Jacobian is $I + J_F$, up to rounding (§ 2) | **holds** |
-# | so the product stays at 1 | near 1 for small branches on a clear path; otherwise it spreads and grows (§ 1, 3) | **holds under a condition** |
-# | so gradients do not vanish | true for ReLU nets without batch norm; but with Kaiming's start they explode there (§ 4, 6) | **holds, at a price** |
+# | so the product stays at 1 | near 1 for small branches on a clear path; with large ones it spreads and grows (§ 1, 3) | **holds under a condition** |
+# | so gradients do not vanish | they did not in ReLU nets without batch norm; but with Kaiming's start they explode there (§ 4, 6) | **holds, at a price** |
 # | any shortcut will do | $\lambda^L$; a sigmoid after the addition leaves $10^{-18}$ over 27 blocks; a ReLU cuts most identity paths (§ 4) | **fails** |
-# | with batch norm too, it is about vanishing | the plain net explodes, and so do nets with a broken 1. A clear shortcut lets the signal pile up, which makes each branch a small part of it (§ 6, 7) | **fails**: it is another mechanism |
+# | with batch norm it is the same story | it is not: the plain net explodes, and so do nets with a broken 1. A clear shortcut lets the signal pile up, which makes each branch a small part of it (§ 6, 7) | **fails**: it is another mechanism |
 # | that is why ResNets train | shattering (§ 8) and paths (§ 9) are further candidates; He et al. (2015, §4.1) themselves think it unlikely that vanishing gradients are the cause | **open** (notebook 07) |
 
 # %% [markdown]
@@ -917,10 +919,10 @@ print("norms of all paths over what arrives, above 20:", all_paths / arrives > 2
 #   through in each direction.
 # - `+ x` adds $I$ to it. A chain multiplies $I + J_F$, and that stays near 1 if the branches are small and nothing stands
 #   on the identity path.
-# - What does stand on the path is raised to the power of the depth: $\lambda^L$, at most $(1/4)^L$ for a sigmoid; a ReLU
-#   cuts.
-# - Without batch norm the signal's variance doubles in every block. With batch norm it grows by a constant per block,
-#   and with γ = 0 not at all.
+# - What does stand on the path multiplies it once a block: $\lambda^L$ is left of it, at most $(1/4)^L$ with a sigmoid; a
+#   ReLU cuts.
+# - Without batch norm the signal's variance about doubles in every block. With batch norm it grows by about a constant per
+#   block, and with γ = 0 not at all.
 # - With batch norm, a broken identity does not make gradients vanish: the net behaves like its plain twin, whose
 #   gradients explode.
 # - All of this is at the start of training. What it means for learning is the question of notebook 07.
@@ -945,9 +947,10 @@ check.product_of_blocks(answer)
 #
 # Each factor is 1.1, and there are 27 of them: about 13.
 # </details>
-#
-# **2.** The shortcuts of ResNet-110 (54 blocks) are to be multiplied by a $\lambda$ below 1. The branches are silent. How
-# small may $\lambda$ be if half of the gradient is to arrive at the first block? (Four digits are enough.)
+
+# %% [markdown]
+# **2.** The shortcuts of ResNet-110 (54 blocks) are to be multiplied by a $\lambda$ below 1. The branches are silent.
+# How small may $\lambda$ be if half of the gradient is to arrive at the first block? (Four digits are enough.)
 
 # %%
 answer = ...
@@ -963,9 +966,10 @@ check.smallest_scale(answer)
 #
 # $\lambda^{54} = 0.5$, so $\lambda = 0.5^{1/54} \approx 0.9872$. Even 1.3% less at each block costs half.
 # </details>
-#
-# **3.** Write the Jacobian of a whole block, $\mathrm{ReLU}(x + F(x))$. You get `J_F`, the Jacobian of its branch,
-# (n, n), and `z` $= x + F(x)$, (n,), which is what goes into the ReLU.
+
+# %% [markdown]
+# **3.** Write the Jacobian of a whole block, $\mathrm{ReLU}(x + F(x))$, for a block of $n$ numbers. You get `J_F`, the
+# Jacobian of its branch, of shape (n, n), and `z` $= x + F(x)$, of shape (n,), which is what goes into the ReLU.
 
 
 # %%
@@ -989,7 +993,8 @@ check.relu_block_jacobian(relu_block_jacobian)
 # Row $i$ belongs to output $i$. If its ReLU is closed, the output does not move whatever the input does: the row is 0,
 # the 1 on the diagonal included.
 # </details>
-#
+
+# %% [markdown]
 # **4.** With which of these does the identity path stay exactly $I$? Answer with a set of some of
 # `"ReLU in the branch"`, `"batch norm in the branch"`, `"γ = 0 in the branch"`, `"ReLU after the addition"`,
 # `"batch norm after the addition"`, `"projection on the shortcut"`, `"dropout on the shortcut"`.
@@ -1008,15 +1013,22 @@ check.clear_path(answer)
 #
 # Whatever is in the branch changes $J_F$ only. What stands after the addition or on the shortcut multiplies the $I$.
 # </details>
+
+# %% [markdown]
+# **5.** *Turn a knob.* Keep the ReLU after the addition **and** give the net small branches. First predict what its
+# panel will look like. Then put this line in the place of the last entry of `spectra` in section 3, and run that cell
+# and the two behind it again:
 #
-# **5.** *Turn a knob.* In section 3, keep the ReLU after the addition and give the net small branches:
-# `singular_values(narrow_net("A", 27**-0.5))`. Predict first what its panel will look like.
+# ```python
+# "ReLU(x + F(x) / √27)": singular_values(narrow_net("A", 27**-0.5)),
+# ```
 #
 # <details><summary>What to expect</summary>
 #
-# The largest values stay near 1, as on the clear path: nothing explodes any more. But the median falls below a hundredth,
-# and a good part is at the bottom: the rows of closed ReLUs are 0, and a product keeps every zero. Small branches cure
-# the growth, a clear path the cuts; one does not replace the other.
+# The largest values stay near 1, as on the clear path: nothing explodes any more. But only about 40% stay between 0.1
+# and 10, the median falls below a hundredth, and about as many are at the bottom: the rows of closed ReLUs are 0, and a
+# product cannot bring back what one factor sends to 0. Small branches cure the growth, a clear path the cuts; one does
+# not replace the other.
 # </details>
 
 # %% [markdown]

@@ -149,6 +149,8 @@ WRONG_STEPS = [
         lambda w, v, g, lr, mu, wd: (w - sgd(w, v, g, lr, mu, wd)[1], sgd(w, v, g, lr, mu, wd)[1]),
         "learning rate is missing",
     ),
+    (lambda w, v, g, lr, mu, wd: (w - lr * v, sgd(w, v, g, lr, mu, wd)[1]), "old velocity"),
+    (lambda w, v, g, lr, mu, wd: sgd(w, v, (1 - mu) * g, lr, mu, (1 - mu) * wd), "as in Adam"),
     (lambda *a: sgd(*a)[0], "Return both"),
     (lambda *a: sgd(*a)[::-1], "other order"),
     (lambda w, v, g, lr, mu, wd: (w, v), "None of the usual slips"),
@@ -188,10 +190,10 @@ def test_the_momentum_step_of_the_reference_is_that_of_torch():
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        ({"weights", "batch-norm statistics", "epoch number"}, "lacks “momentum”"),
-        ({"weights", "momentum", "epoch number"}, "no parameters"),
+        ({"weights", "batch-norm statistics", "epoch number"}, "lacks “velocity”"),
+        ({"weights", "velocity", "epoch number"}, "no parameters"),
         (set(training.STATE_CHOICES), "Each step computes its own gradients"),
-        ({"weights", "momentum", "batch-norm statistics"}, "The rate and the batches follow from it"),
+        ({"weights", "velocity", "batch-norm statistics"}, "The rate and the batches follow from it"),
         ("weights", "Put it in braces"),
         ({"weights", "optimizer"}, "not among these"),
         (7, "Put it in braces"),

@@ -16,7 +16,7 @@
 # | | |
 # | --- | --- |
 # | **Question** | What does a training run do, step by step, and can I trust what it reports? |
-# | **Afterwards you can** | write the training loop yourself, and show that it is right to the last bit; read a recipe; stop a run and resume it without a trace; compare two networks fairly; read a recorded run with its provenance |
+# | **Afterwards you can** | write the training loop yourself, and show that it is right to the last bit; read a recipe; stop a run and resume it without a trace; compare two networks fairly; read a recorded run, and how it was made |
 # | **You need** | [notebook 00](00_start_here.ipynb); derivatives, and what a convolution is; some PyTorch helps |
 # | **Time** | 40 minutes to read; the cells run in about a minute on two processor cores |
 
@@ -41,11 +41,13 @@ test = load_cifar10("test", size="bundled")
 # %% [markdown]
 # ## 1. One step
 #
-# Training is one small step, many times over. Take a batch of images, ask the network for its answers, measure how bad
-# they are with one number (the **loss**), and find for every weight how the loss would change if the weight grew: the
+# Training is one small step, many times over. Take a batch of images, ask the network for its answers, and measure how bad
+# they are with one number, the **loss**. Here it is the *cross-entropy*: minus the logarithm of the share that the network gives to the
+# right class, on average over the batch. Find for every weight how the loss would change if the weight grew: the
 # **gradient**. Then move every weight a little against it.
 #
-# The rule is **SGD with momentum and weight decay**. PyTorch keeps a *velocity* $v$ beside each weight $w$, and a step
+# The rule is **SGD with momentum and weight decay**. (SGD is *stochastic gradient descent*: downhill, by the gradient of a random batch
+# instead of all images.) PyTorch keeps a *velocity* $v$ beside each weight $w$, and a step
 # with gradient $g$, learning rate $\eta$, momentum $\mu$ and weight decay $\lambda$ is
 #
 # $$v \leftarrow \mu v + (g + \lambda w), \qquad w \leftarrow w - \eta v.$$
@@ -61,8 +63,8 @@ def sgd_step(weight, velocity, gradient, lr, momentum, weight_decay):
 
 
 # %% [markdown]
-# **Predict.** PyTorch's own optimiser takes three steps on a real batch, and so do our two lines. Will the weights be
-# equal *exactly*, or only nearly?
+# **Predict.** PyTorch's own optimiser takes three steps on a real batch, and our two lines take them for the weights of the last layer,
+# once with weight decay and once without. Will the weights be equal to PyTorch's *exactly*, or only nearly?
 
 # %%
 torch.manual_seed(0)
@@ -101,7 +103,8 @@ print("without weight decay, more than 50 times as much:", without > 50 * differ
 # ## 2. The loop
 #
 # A whole run is this step inside two loops, over the epochs and over the batches of each. Before each step the learning
-# rate is set from the schedule. That is all there is; the function below is a complete training program.
+# rate is set from the **schedule**, a function of the time `now` in epochs: 2.5 is half-way through the third. That is all there is; the
+# function below is a complete training program. Its settings come in a `recipe`, which section 3 looks at.
 
 
 # %%
@@ -120,7 +123,7 @@ def train_by_hand(network, data, recipe):
     for epoch in range(recipe.epochs):
         for step, (images, labels) in enumerate(loader.epoch(epoch)):
             now = epoch + step / len(loader)
-            lr = recipe.learning_rate(now, interval=1 / len(loader))
+            lr = recipe.learning_rate(now, interval=1 / len(loader))  # once a step
             optimizer.param_groups[0]["lr"] = lr
             optimizer.zero_grad()
             F.cross_entropy(network(images), labels).backward()
@@ -178,11 +181,14 @@ print("the same to the last bit:", same_bits(by_hand, by_fit))
 # course began with, from a short README about ResNet-34 on CIFAR-10:
 
 # %%
-README_RECIPE
+names = "epochs batch_size peak_lr schedule milestones factor momentum weight_decay"
+for name in names.split():
+    print(f"{name:12}  {getattr(README_RECIPE, name)}")
 
 # %% [markdown]
-# 150 epochs; the rate starts at 0.1 and is divided by ten when epochs 80, 110 and 130 begin. On a logarithmic axis
-# that is a staircase with equal steps:
+# 150 epochs; the rate starts at 0.1, and when the epochs 80, 110 and 130 begin (counted from 0) it is multiplied by `factor`. (What
+# else a `Recipe` can set is turned off here, but for `augment`: images are cropped and flipped at random, as notebook 04 draws.) On a
+# logarithmic axis that is a staircase with equal steps:
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
@@ -243,7 +249,8 @@ plots.show(
 )
 
 # %% [markdown]
-# In numbers: the test accuracy of the last epoch before each drop, and of the last epoch before the next drop (or the
+# (That test images do better than training images at first need not mean that they are easier: training accuracy is counted while the
+# weights are still moving, and on cropped and flipped images.) In numbers: the test accuracy of the last epoch before each drop, and of the last epoch before the next drop (or the
 # end of the run).
 
 # %%
@@ -256,7 +263,8 @@ for before, after in [(7, 10), (10, 12), (12, 14)]:
 # %% [markdown]
 # The first drop is worth far more than the other two together. But be careful with what this shows: it is **one** run
 # with one seed, and at a rate of 0.1 single epochs jump up and down (the seventh had 79.5%, the eighth 75.7%), so the
-# "before" of the first drop is partly bad luck. What a drop buys, with its uncertainty, over 150 epochs and against other schedules, is the
+# "before" of the first drop is partly bad luck. And it watched the test images; that is harmless only because nothing was chosen by them,
+# and the last epoch is what counts (notebook 04, section 5). What a drop buys, with its uncertainty, over 150 epochs and against other schedules, is the
 # question of notebook 06.
 
 # %% [markdown]
@@ -303,7 +311,8 @@ except KeyboardInterrupt as stop:
     print(type(stop).__name__)
 
 # %% [markdown]
-# That network is gone. A new one with other random weights takes up the checkpoint:
+# (`fit` turns the `KeyboardInterrupt` into one that says what is kept and how to go on.) That network is gone. A new one
+# with other random weights takes up the checkpoint:
 
 # %%
 torch.manual_seed(12345)
@@ -328,7 +337,8 @@ print("history the same:", whole[columns].equals(after_stop[columns]))
 #
 # Now the question of the whole course, on a small scale. Two networks of 32 layers: one with shortcuts, and its **plain
 # twin** with the very same layers and without the additions. (`shortcut="A"` has no weights of its own, so both have
-# equally many.) Same start, same 2,000 images in the same order, same recipe.
+# equally many.) Same start, same 2,000 images in the same order, same recipe: a rate that rises to 0.1 and falls again (`one_cycle`;
+# notebook 06 compares schedules).
 
 # %%
 torch.manual_seed(0)
@@ -339,7 +349,7 @@ print("same weights at the start:", same_bits(residual, plain))
 
 # %% [markdown]
 # **Predict.** After four epochs, which has the lower *training* loss? (Not the test accuracy: the question is which one
-# can be *trained*.)
+# can be *trained*. The bars run while it trains; where no kernel runs, they show 0%.)
 
 # %% tags=["nbval-ignore-output"]
 recipe = Recipe(
@@ -386,7 +396,8 @@ print("residual more often right:", correct["residual"] > correct["plain"])
 print("plain better than guessing:", correct["plain"] > 0.12)
 
 # %% [markdown]
-# In the first epoch the residual network is worse than guessing (its early steps are too long for it); then it overtakes, and
+# In the first epoch the residual network is worse than guessing, which gives each class 1/10 and so has the loss ln 10 (perhaps its first
+# steps are too long); then it overtakes, and
 # ends ahead. By how much differs from machine to machine: rounding differs, and training makes small differences large. Be exact about
 # what that says:
 #
@@ -450,7 +461,7 @@ check.readme_steps(answer)
 #
 # **3.** To resume to the same bits when the batches and the rate follow from seed and epoch: which of these must a
 # checkpoint hold? Answer with a set of some of
-# `"weights"`, `"momentum"`, `"batch-norm statistics"`, `"gradients"`, `"epoch number"`, `"test accuracy"`.
+# `"weights"`, `"velocity"`, `"batch-norm statistics"`, `"gradients"`, `"epoch number"`, `"test accuracy"`.
 
 # %%
 answer = ...
@@ -460,7 +471,7 @@ check.needed_to_resume(answer)
 # <details><summary>Solution</summary>
 #
 # ```python
-# answer = {"weights", "momentum", "batch-norm statistics", "epoch number"}
+# answer = {"weights", "velocity", "batch-norm statistics", "epoch number"}
 # check.needed_to_resume(answer)
 # ```
 #

@@ -54,10 +54,11 @@ def deviation_of_an_accuracy(answer: object) -> None:
         answer,
         (0.9 * 0.1 / 1000) ** 0.5,
         "About one point: on the bundled test images, differences of a point or two between networks say little.",
-        "a share of images",
+        "a share of images, with two digits or more",
         "section 5: sqrt(p (1 - p) / n)",
         {
             0.949: "That is in points. As a share it is a hundredth of that.",
+            90**0.5: "That is for the number of right images. Their share is a thousandth of that.",
             0.3: "That is for a single image, right or wrong. The mean of n has sqrt(n) times less.",
             0.09: "That is p (1 - p), a variance, and of a single image.",
             9e-5: "That is the variance. The deviation is its square root.",
@@ -117,6 +118,10 @@ def nearest_position(function: object) -> None:
             (
                 lambda a, b: distances(a, b).argmin(0),
                 "That finds a test image for each training image; the question is the other way round.",
+            ),
+            (
+                lambda a, b: distances(a, b).argmin(1, keepdim=True),
+                "Right positions, but in a column, (N, 1): take it out with [:, 0].",
             ),
             (lambda a, b: distances(a, b).min(1).values, "That is how far the nearest one is, not which one it is."),
             (

@@ -98,6 +98,14 @@ def momentum_step(function: object) -> None:
             ),
             (pair(velocity_of_sgd, lambda w, v, g, lr, mu, wd: w - v), "The learning rate is missing in the step."),
             (
+                lambda w, v, g, lr, mu, wd: torch.stack([w - lr * v, mu * v + g + wd * w]),
+                "The step went by the old velocity: first renew the velocity, then move the weight by it.",
+            ),
+            (
+                pair(lambda w, v, g, lr, mu, wd: mu * v + (1 - mu) * (g + wd * w), against),
+                "That is a mean of gradients (as in Adam); SGD adds the whole gradient, without a factor 1 - momentum.",
+            ),
+            (
                 lambda *arguments: pair(velocity_of_sgd, against)(*arguments)[0],
                 "That is the new weight alone; the next step needs the velocity too. Return both.",
             ),
@@ -109,12 +117,12 @@ def momentum_step(function: object) -> None:
     )
 
 
-STATE_CHOICES = ("weights", "momentum", "batch-norm statistics", "gradients", "epoch number", "test accuracy")
+STATE_CHOICES = ("weights", "velocity", "batch-norm statistics", "gradients", "epoch number", "test accuracy")
 
 
 def needed_to_resume(answer: object) -> None:
     """Which of STATE_CHOICES a checkpoint needs for the same bits, when order and rate follow from seed and epoch."""
-    needed = {"weights", "momentum", "batch-norm statistics", "epoch number"}
+    needed = {"weights", "velocity", "batch-norm statistics", "epoch number"}
     look = "what the rest of the run reads: its steps, and its evaluations"
     if answer is ...:
         say_not_yet()
@@ -129,7 +137,7 @@ def needed_to_resume(answer: object) -> None:
         return
     reasons = {
         "weights": "Without the weights there is nothing to go on from.",
-        "momentum": "The velocity remembers the last ten steps or so; started at zero, the next steps differ.",
+        "velocity": "The velocity remembers the last ten steps or so; started at zero, the next steps differ.",
         "batch-norm statistics": "Running means and variances are no parameters, but evaluation uses them.",
         "epoch number": "The rate and the batches follow from it.",
         "gradients": "Each step computes its own gradients afresh; the last ones are used up.",

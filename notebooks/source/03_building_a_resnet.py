@@ -20,9 +20,9 @@
 # | **You need** | [notebook 00](00_start_here.ipynb); classes in Python, and what a convolution and batch normalisation do. [Notebook 02](02_shortcut_connections.ipynb) explains why shortcuts matter, but is not needed here |
 # | **Time** | 60 minutes to read; the cells run in under a minute on two processor cores |
 #
-# A network that runs is not yet a network that is right. A wrong one trains too, only a little worse, and says nothing. In the
-# first half you write ResNet-34, each part with a check behind it. In the second half you audit a listing that also calls
-# itself ResNet-34. It runs, it trains, and it is wrong in five ways.
+# A network that runs is not yet a network that is right. A wrong one may train too, perhaps only a little worse, and
+# says nothing. In the first half you write ResNet-34, each part with a check behind it. In the second half you audit a
+# listing that also calls itself ResNet-34. It runs, it trains, and it is wrong in five ways.
 
 # %%
 import copy
@@ -52,10 +52,10 @@ print("images:", tuple(images.shape))
 # %% [markdown]
 # ## 1. Two convolutions
 #
-# The blocks of every ResNet are made of two kinds of convolution. A **3×3** convolution computes each output pixel from a
-# window of 3 × 3 pixels, over all channels; `padding=1` puts a border of zeros around the picture, so that it keeps its size.
-# A **1×1** convolution looks at one pixel at a time and only mixes its channels. With `stride=2`, either goes in steps of two
-# pixels.
+# The blocks of every ResNet are made of two kinds of convolution. A **3×3** convolution computes each output pixel from
+# a window of 3 × 3 pixels, over all channels; `padding=1` puts a border of zeros around the picture, so that it keeps
+# its size. A **1×1** convolution looks at one pixel at a time and only mixes its channels. With `stride=2`, either goes
+# in steps of two pixels.
 
 
 # %%
@@ -68,8 +68,8 @@ def conv1x1(in_channels, out_channels, stride=1):
 
 
 # %% [markdown]
-# Why `bias=False`? Behind each convolution stands batch normalisation, which subtracts the mean of every channel. It would
-# subtract a bias at once, and it has a learned shift of its own. That is a claim, so check it:
+# Why `bias=False`? Behind each convolution stands batch normalisation, which subtracts the mean of every channel. It
+# would subtract a bias at once, and it has a learned shift of its own. That is a claim, so check it:
 
 # %%
 biased = nn.Conv2d(3, 8, 3, padding=1, bias=True)
@@ -81,8 +81,8 @@ same = torch.allclose(norm(biased(images)), norm(unbiased(images)), atol=1e-4)
 print("the bias changes nothing behind batch norm:", same)
 
 # %% [markdown]
-# **Predict.** A signal `x` of 64 channels and 32 × 32 pixels goes into `conv3x3(64, 128, stride=2)`. What shape comes out? And
-# from `conv1x1(64, 128, stride=2)`?
+# **Predict.** A signal `x` of 64 channels and 32 × 32 pixels goes into `conv3x3(64, 128, stride=2)`. What shape comes
+# out? And from `conv1x1(64, 128, stride=2)`?
 
 # %%
 torch.manual_seed(0)
@@ -92,9 +92,11 @@ print("3×3, 64→128, stride 2:", tuple(conv3x3(64, 128, stride=2)(x).shape))
 print("1×1, 64→128, stride 2:", tuple(conv1x1(64, 128, stride=2)(x).shape))
 
 # %% [markdown]
-# The first axis counts the four images. What does a layer cost? Two numbers tell: its **parameters**, which have to be learned
-# and stored, and its **multiply-adds** for one image, which are the work (one multiply-add is `sum = sum + weight * pixel`). The
-# library `torchinfo` counts both.
+# The first axis counts the four images; both convolutions halve height and width.
+#
+# What does a layer cost? Two numbers tell: its **parameters**, which have to be learned and stored, and its
+# **multiply-adds** for one image, which are the work (one multiply-add is `sum = sum + weight * pixel`). The library
+# `torchinfo` counts both.
 
 
 # %%
@@ -112,8 +114,8 @@ print("every weight is used at every pixel:", multiply_adds == parameters * 32 *
 # %% [markdown]
 # From stage to stage, a ResNet halves height and width and doubles the channels.
 #
-# **Predict.** Is `conv3x3(128, 128)` on 16 × 16 pixels dearer or cheaper than `conv3x3(64, 64)` on 32 × 32? In parameters, and
-# in work?
+# **Predict.** Is `conv3x3(128, 128)` on 16 × 16 pixels dearer or cheaper than `conv3x3(64, 64)` on 32 × 32? In
+# parameters, and in work?
 
 # %%
 early = cost(conv3x3(64, 64), (64, 32, 32))
@@ -122,14 +124,14 @@ print("parameters, later over early: ", later[0] / early[0])
 print("multiply-adds, later over early:", later[1] / early[1])
 
 # %% [markdown]
-# Four times the weights, used at a quarter of the pixels: **the same work**. He et al. (2015, §3.3) chose the rule for this
-# reason. Remember it for section 5.
+# Four times the weights, used at a quarter of the pixels: **the same work**. He et al. (2015, §3.3) chose the rule for
+# this reason. Remember it for section 5.
 
 # %% [markdown]
 # ## 2. The branch, and an addition that fails
 #
-# A residual block computes $y = \mathrm{ReLU}(F(x) + x)$. Its **branch** $F$ is convolution, batch norm, ReLU, convolution,
-# batch norm.
+# A residual block computes $y = \mathrm{ReLU}(F(x) + x)$. Its **branch** $F$ is convolution, batch norm, ReLU,
+# convolution, batch norm.
 
 
 # %%
@@ -156,8 +158,8 @@ except RuntimeError as error:
     print("RuntimeError:", error)
 
 # %% [markdown]
-# An error, and be glad of it. PyTorch adds tensors of different shapes without a word if an axis of one of them has length 1: it
-# repeats that one along the axis (*broadcasting*). Take a grey picture with its single channel:
+# An error, and be glad of it. PyTorch adds tensors of different shapes without a word if an axis of one of them has
+# length 1: it repeats that one along the axis (*broadcasting*). Take a grey picture with its single channel:
 
 # %%
 grey = images.mean(1, keepdim=True)
@@ -224,11 +226,12 @@ for option in "ABC":
 # %% [markdown]
 # All three fit. But what do they *see*?
 #
-# **Predict.** On what share of the pixels of `x` does the output of the branch depend, and of the shortcut A, and of the
-# shortcut B, all with stride 2?
+# **Predict.** On what share of the pixels of `x` does the output of the branch depend, and of the shortcut A, and of
+# the shortcut B, all with stride 2?
 #
-# Measure it with autograd: a pixel on which nothing depends has the gradient 0. (In evaluation mode, where batch norm does
-# not mix the pixels through its mean.) The picture below shows which positions those are, on a photograph.
+# Measure it with autograd: a pixel on which nothing depends has the gradient 0. (In evaluation mode, where batch norm
+# does not mix the pixels through its mean.) The picture below shows which pixels those are; `x` has one for each of the
+# photograph's.
 
 
 # %%
@@ -252,7 +255,7 @@ for axes, name in zip(panels, ("branch", "shortcut B")):
     picture = data.images[0].clone()
     picture[~seen[name]] = 255
     axes.imshow(picture, interpolation="nearest")
-    axes.set_title(name, fontsize="medium")
+    axes.set_title(name, fontsize="medium", fontweight="normal")
     axes.axis("off")
 plots.headline(figure, "With stride 2, three pixels of four never take the shortcut")
 plots.show(
@@ -263,20 +266,20 @@ plots.show(
 )
 
 # %% [markdown]
-# If you expected more of B because it learns: whatever its weights, a 1×1 convolution with stride 2 never looks at three quarters of the
-# pixels. They reach the next stage through the branch alone. Some later networks average 2 × 2 pixels in front of the projection
-# for that reason (T. He et al. 2019, §4.2).
+# If you expected more of B because it learns: whatever its weights, a 1×1 convolution with stride 2 never looks at
+# three quarters of the pixels. They reach the next stage through the branch alone. Some later networks average 2 × 2
+# pixels in front of the projection for that reason (T. He et al. 2019, §4.2).
 
 # %% [markdown]
 # ## 4. The block
 #
-# Branch and shortcut put together. The names are torchvision's, so that its weights can be loaded later; `downsample` is its
-# name for whatever stands on the shortcut.
+# Branch and shortcut put together. The names are torchvision's, so that its weights can be loaded later; `downsample`
+# is its name for whatever stands on the shortcut.
 
 
 # %%
 class BasicBlock(nn.Module):
-    expansion = 1  # output channels per channel; section 8 has a block with 4
+    expansion = 1  # the block returns expansion · channels; section 8 has one with 4
 
     def __init__(self, in_channels, channels, stride=1, shortcut="B"):
         super().__init__()
@@ -299,8 +302,9 @@ class BasicBlock(nn.Module):
 
 
 # %% [markdown]
-# A drawing helps to check it, provided that it shows the code and not what its author meant. The next one is made from your class:
-# its `forward` is *traced*, that is, run once with a stand-in for `x` that notes every operation and every shape.
+# A drawing helps to check it, provided that it shows the code and not what its author meant. The next one is made from
+# your class: its `forward` is *traced*, that is, run once with a stand-in for `x` that notes every operation and every
+# shape.
 
 # %%
 blocks = {
@@ -315,8 +319,9 @@ plots.show(
 )
 
 # %% [markdown]
-# Grey boxes have weights to learn; under each stands the shape that comes out. Had you forgotten the addition, there would be no upper
-# line in the drawing. (Its words for those who cannot see it are made from the trace too.)
+# Grey boxes are the convolutions; under each of them stands the shape that comes out. Had you forgotten the addition,
+# there would be no upper line in the drawing. (Its words for those who cannot see it are made from the trace too, and
+# the next cell prints such words.)
 #
 # **Predict.** What would the drawing of `BasicBlock(64, 64, shortcut="C")` show on the shortcut?
 
@@ -338,9 +343,10 @@ def make_stage(block, in_channels, channels, blocks, stride, shortcut):
 
 
 # %% [markdown]
-# In front of the stages stands the **stem**: a first convolution and perhaps a pooling, which takes the largest value of each
-# 3 × 3 window. Three are in use in this course: for ImageNet's large pictures, for CIFAR's small ones (He et al. 2015, table 1 and §4.2), and the one of the README
-# that the course grew out of, which has ImageNet's stem without its strides.
+# In front of the stages stands the **stem**: a first convolution and perhaps a pooling, which takes the largest value
+# of each 3 × 3 window. Three are in use in this course: for ImageNet's large pictures, for CIFAR's small ones (He et
+# al. 2015, table 1 and §4.2), and the one of the README that the course grew out of, which has ImageNet's stem without
+# its strides.
 
 
 # %%
@@ -390,8 +396,8 @@ mine = resnet34()
 print("logits:", tuple(mine(images).shape))
 
 # %% [markdown]
-# Why 34? Count layers with weights: the stem's convolution, two in each of 3 + 4 + 6 + 3 = 16 blocks, and the linear layer:
-# 1 + 2 · 16 + 1. Projections are not counted. The drawing, traced from your network, has a bar for each:
+# Why 34? Count layers with weights: the stem's convolution, two in each of 3 + 4 + 6 + 3 = 16 blocks, and the linear
+# layer: 1 + 2 · 16 + 1. Projections are not counted. The drawing, traced from your network, has a bar for each:
 
 # %%
 drawn = read_network(mine)
@@ -404,15 +410,18 @@ plots.show(
 )
 
 # %% [markdown]
-# **Predict.** The bars of the last stage are the smallest. Does it have the fewest parameters too? Which stage has the most, and which one does
-# the most work? (Section 1 has all you need.)
+# **Predict.** The bars of the last stage are the smallest. Does it have the fewest parameters too? Which stage has the
+# most, and which one does the most work? (Section 1 has all you need.)
 
 # %%
-shapes = {"layer1": 64, "layer2": 64, "layer3": 128, "layer4": 256}
-sides = {"layer1": 32, "layer2": 32, "layer3": 16, "layer4": 8}
+shapes_going_in = {
+    "layer1": (64, 32, 32),
+    "layer2": (64, 32, 32),
+    "layer3": (128, 16, 16),
+    "layer4": (256, 8, 8),
+}
 costs = {
-    name: cost(getattr(mine, name), (channels, sides[name], sides[name]))
-    for name, channels in shapes.items()
+    name: cost(getattr(mine, name), shape) for name, shape in shapes_going_in.items()
 }
 parameters, multiply_adds = cost(mine, (3, 32, 32))
 print(f"{parameters:,} parameters, {multiply_adds / 1e9:.2f} billion multiply-adds")
@@ -438,8 +447,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Six of ten weights are in the last stage, which has three blocks of 16. The work follows the number of blocks alone, because one
-# 3×3 convolution costs the same in every stage.
+# Six of ten weights are in the last stage, which has three blocks of 16. The work follows the number of blocks (3, 4, 6
+# and 3), because a 3×3 convolution costs the same in every stage.
 #
 # **Predict.** The same network with ImageNet's stem on the same 32 × 32 picture: more work, the same, or less? By what
 # factor?
@@ -459,15 +468,16 @@ for stem in ("cifar", "readme", "imagenet"):
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# A sixteenth: two strides of 2, each in both directions. With ImageNet's stem the last stage sees a single pixel, where a 3×3 convolution finds
-# nothing but its padding around it. All three are "ResNet-34", with nearly the same number of parameters. **A name and a parameter count do not tell
-# which network it is.**
+# About a sixteenth: two strides of 2, each in both directions. With ImageNet's stem the last stage sees a single pixel,
+# where a 3×3 convolution finds nothing but its padding around it. All three are "ResNet-34", with nearly the same
+# number of parameters. **A name and a parameter count do not tell which network it is.**
 
 # %% [markdown]
 # ## 6. Proof
 #
 # Is it right? The strongest proof is another implementation, written by other people, that does the same. Two are at
-# hand. First the course's own library: the same random seed should give the same weights, name by name, and then the same logits.
+# hand. First the course's own library: the same random seed should give the same weights, name by name, and then the
+# same logits.
 
 
 # %%
@@ -488,9 +498,9 @@ for option in ("A", "B", "C", "none"):
 print("README's stem:", same_as_library(stem="readme"))
 
 # %% [markdown]
-# So the other notebooks can import from the library what you have written here. Now torchvision, whose ResNets are in wide use. Nothing
-# is downloaded: its start is random too, with another seed, and its weights are **loaded by name** into your network. For
-# that every name and every shape has to fit.
+# So the other notebooks can import from the library what you have written here. Now torchvision, whose ResNets are in
+# wide use. Nothing is downloaded: its start is random too, with another seed, and its weights are **loaded by name**
+# into your network. For that every name and every shape has to fit.
 
 # %%
 torch.manual_seed(1)
@@ -501,8 +511,9 @@ print(mine.load_state_dict(reference.state_dict()))
 # %% [markdown]
 # The same weights in the same places: are the two then the same network? **Predict**: what else could differ?
 #
-# Compare one whole training step: the logits, the gradient of every parameter, and the **buffers**, which are the running mean and variance that
-# batch norm keeps for evaluation. (Pictures of 64 × 64, so that the last stage has more than one pixel.)
+# Compare one whole training step: the logits, the gradient of every parameter, and the **buffers**, which are the
+# running mean and variance that batch norm keeps for evaluation. (Pictures of 64 × 64, so that the last stage has more
+# than one pixel.)
 
 
 # %%
@@ -513,6 +524,7 @@ def training_step(net):
     logits = net.train()(larger)
     loss = F.cross_entropy(logits, labels)
     names, parameters = zip(*net.named_parameters())
+    # materialize_grads: a parameter that the loss does not depend on counts as 0.
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return {
         "logits": {"": logits.detach()},
@@ -539,8 +551,8 @@ def compare(net, reference):
 print(compare(mine, reference))
 
 # %% [markdown]
-# Equal, to within rounding, in all three. But a test that you have never seen fail proves little: perhaps it cannot fail. So break the network
-# on purpose, in three ways:
+# Equal, to within rounding, in all three. But a test that you have never seen fail proves little: perhaps it cannot
+# fail. So break the network on purpose, in three ways:
 #
 # - **slow statistics**: batch norm's `momentum` is 0.01 instead of 0.1;
 # - **cut shortcuts**: the shortcut's value is added, but `detach` keeps the gradient from flowing back through it;
@@ -566,8 +578,8 @@ def late_stride(net):
 
 
 # %% [markdown]
-# **Predict.** All three load the weights by name without a complaint, and all three run. Which of the three comparisons (logits, gradients,
-# buffers) notices which?
+# **Predict.** All three load the weights by name without a complaint, and all three run. Which of the three comparisons
+# (logits, gradients, buffers) notices which?
 
 
 # %%
@@ -583,9 +595,9 @@ for damage in (as_written, slow_statistics, cut_shortcuts, late_stride):
 pd.DataFrame(rows).T.replace({True: "equal", False: "DIFFER"})
 
 # %% [markdown]
-# Only the late stride shows in the logits, which are all that most people compare. Cut shortcuts compute the very same logits and learn
-# something else. Slow statistics train exactly alike, step for step, and then *evaluate* differently. **Compare everything that a
-# step leaves behind.**
+# Only the late stride shows in the logits, which are all that most people compare. Cut shortcuts compute the very same
+# logits and learn something else. Slow statistics train exactly alike, step for step, and then *evaluate* differently.
+# **Compare everything that a step leaves behind.**
 
 # %% [markdown]
 # ## 7. The plain twin
@@ -605,14 +617,14 @@ print("what B adds is on shortcuts:", all(".downsample." in name for name in ext
 print("A and none have the same names:", names["A"] == names["none"])
 
 # %% [markdown]
-# With option A the twins have the same parameters to the last one, so the shortcut is all that differs. That is why the course compares with
-# option A. Three projections cost B less than 1%, sixteen of them cost C 5%.
+# With option A the twins have the same parameters to the last one, so the shortcut is all that differs. That is why the
+# course compares with option A. Three projections cost B less than 1%, sixteen of them cost C 5%.
 
 # %% [markdown]
 # ## 8. Bottlenecks, and ResNet-50
 #
-# Deeper nets save work with another block. A 1×1 convolution first *reduces* the channels to a quarter, a 3×3 works on the
-# few, and another 1×1 restores them.
+# Deeper nets save work with another block. A 1×1 convolution first *reduces* the channels to a quarter, a 3×3 works on
+# the few, and another 1×1 restores them.
 
 
 # %%
@@ -647,7 +659,8 @@ plots.show(
 )
 
 # %% [markdown]
-# **Predict.** It carries 256 channels. Has it more or fewer parameters than a basic block of 64 channels? And than a basic block of 256?
+# **Predict.** It carries 256 channels. Has it more or fewer parameters than a basic block of 64 channels? And than a
+# basic block of 256?
 
 # %%
 for name, block, channels in [
@@ -659,8 +672,8 @@ for name, block, channels in [
     print(f"{name:26} {parameters:9,} {multiply_adds / 1e6:6.0f} million multiply-adds")
 
 # %% [markdown]
-# About as many as the basic block of 64, and a seventeenth of the other one. With 3, 4, 6 and 3 bottlenecks the same `ResNet` class becomes
-# ResNet-50: 1 + 3 · 16 + 1 layers. The same proof as before, against torchvision:
+# About as many as the basic block of 64, and a seventeenth of the other one. With 3, 4, 6 and 3 bottlenecks the same
+# `ResNet` class becomes ResNet-50: 1 + 3 · 16 + 1 layers. The same proof as before, against torchvision:
 
 
 # %%
@@ -680,9 +693,9 @@ print(compare(mine, reference))
 # %% [markdown]
 # ## 9. The audit
 #
-# Now to code by somebody else. The course grew out of a short README about ResNet-34 on CIFAR-10 whose listing has faults. The file
-# [`audit/faulty_resnet.py`](audit/faulty_resnet.py) is written anew, with the same five faults. Do not read it yet: in practice, you
-# meet the symptom first.
+# Now to code by somebody else. The course grew out of a short README about ResNet-34 on CIFAR-10 whose listing has
+# faults. The file [`audit/faulty_resnet.py`](audit/faulty_resnet.py) is written anew, with the same five faults. Do not
+# read it yet: in practice, you meet the symptom first.
 
 # %%
 listing = SimpleNamespace(**runpy.run_path("audit/faulty_resnet.py"))
@@ -690,7 +703,8 @@ theirs = listing.resnet34()
 print("ten logits for each image:", theirs(images).shape == (4, 10))
 
 # %% [markdown]
-# It runs, and gives ten logits for each image. It says of itself: a ResNet-34 for 10 classes, with the README's stem and basic blocks.
+# It runs, and gives ten logits for each image. It says of itself: a ResNet-34 for 10 classes, with the README's stem
+# and basic blocks.
 #
 # ### Symptom 1: too few parameters
 #
@@ -717,14 +731,15 @@ plots.show(
 )
 
 # %% [markdown]
-# Every stage has two blocks, whatever was asked for. So look at the lines that make a stage, and find the fault before you read on:
+# Every stage has two blocks, whatever was asked for. So look at the lines that make a stage, and find the fault before
+# you read on:
 
 # %%
 print(inspect.getsource(listing.ResNet34.make_stage))
 
 # %% [markdown]
-# The `return` stands *inside* the loop: it leaves the function after one turn. Four spaces, sixteen layers. Nothing fails,
-# because two blocks are a stage too.
+# The `return` stands *inside* the loop: it leaves the function after one turn. Four spaces, sixteen layers. Nothing
+# fails, because two blocks are a stage too.
 #
 # The test that would have caught it:
 
@@ -778,11 +793,12 @@ print("listing:", list(dead))
 print(f"dead parameters: {sum(dead.values()):,}")
 
 # %% [markdown]
-# Three parameters have no gradient at all: `None`, not zero. Their layer is made in `__init__`, and `forward` never calls it. It is a
-# second stem that someone replaced and did not remove. That is 9,536 of the 13,760.
+# Three parameters have no gradient at all: `None`, not zero. Their layer is made in `__init__`, and `forward` never
+# calls it. It is a second stem that someone replaced and did not remove. That is 9,536 of the 13,760.
 #
-# The test is `not unreached(net)`. (It cannot see a dead *number*. The listing has one too: each block sets `self.in_channels = 3`, which is
-# wrong, and which nothing ever reads. A search finds a name that is written and never read.)
+# The test is `not unreached(net)`. It cannot see a dead *number*, and the listing has one too: each block sets
+# `self.in_channels = 3`, which is wrong, and which nothing ever reads. A search finds a name that is written and never
+# read.
 
 
 # %%
@@ -798,8 +814,8 @@ print("yours:", wastes_nothing(mine), "  listing:", wastes_nothing(repaired))
 # %% [markdown]
 # ### Symptom 3: silent branches, and still a change
 #
-# 4,224 parameters are left to explain. Silence all branches: set the scale γ of each block's last batch norm to 0 (its shift β
-# is 0 in a fresh network), so that $F(x) = 0$. What remains is the shortcuts alone.
+# 4,224 parameters are left to explain. Silence all branches: set the scale γ of each block's last batch norm to 0 (its
+# shift β is 0 in a fresh network), so that $F(x) = 0$. What remains is the shortcuts alone.
 #
 # **Predict.** What then comes out of `layer1`, if `x` goes in? In your network, and in the listing?
 
@@ -816,8 +832,8 @@ def layer1_keeps_x(net):
 print("yours:", layer1_keeps_x(mine), "  listing:", layer1_keeps_x(repaired))
 
 # %% [markdown]
-# Yours hands `x` through, to the last bit: $\mathrm{ReLU}(0 + x) = x$, since behind the stem's ReLU nothing is negative. In the listing something
-# stands on the path. Draw its first block:
+# Yours hands `x` through, to the last bit: $\mathrm{ReLU}(0 + x) = x$, since behind the stem's ReLU nothing is
+# negative. In the listing something stands on the path. Draw its first block:
 
 # %%
 drawn = read_block(theirs.layer1[0], (64, 32, 32))
@@ -829,8 +845,8 @@ plots.show(
 )
 
 # %% [markdown]
-# 64 channels in, 64 out, no stride: the identity would fit, but `make_stage` puts a projection at the start of *every* stage. Its
-# 64 · 64 + 2 · 64 = 4,224 parameters are the rest of the 13,760. Which of He et al.'s options is that?
+# 64 channels in, 64 out, no stride: the identity would fit, but `make_stage` puts a projection at the start of *every*
+# stage. Its 64 · 64 + 2 · 64 = 4,224 parameters are the rest of the 13,760. Which of He et al.'s options is that?
 
 # %%
 all_c = resnet34(stem="readme", shortcut="C")
@@ -840,14 +856,15 @@ for name, net in drawn.items():
     print(f"{name:10} {kinds.count('projection'):2} of {len(kinds)} are projections")
 
 # %% [markdown]
-# None of them. Option B projects three times, where the shape changes; C all sixteen times; the listing four times. (In this course
-# `shortcut="C"` is He et al.'s.) As it stands, with two blocks a stage, **half of its blocks have no identity**, in a network whose README says that the
+# None of them. Option B projects three times, where the shape changes; C all sixteen times; the listing four times. As
+# it stands, with two blocks a stage, **half of its blocks have no identity**, in a network whose README says that the
 # shortcut's derivative "keeps a 1".
 
 # %% [markdown]
 # ### One test for three faults
 #
-# All three would have been found by a test that you already have. **Predict** what section 6's loading by name says here.
+# All three would have been found by a test that you already have. **Predict** what section 6's loading by name says
+# here.
 
 
 # %%
@@ -864,8 +881,9 @@ print("missing: ", *blocks_in(expected - found))
 print("too many:", *blocks_in(found - expected))
 
 # %% [markdown]
-# Eight blocks are missing; the dead stem and the projection in `layer1.0` are too many. **A proof against an independent implementation finds
-# faults that you did not think of**, so it comes first. A test for a single fault explains it.
+# Eight blocks are missing; the dead stem and the projection in `layer1.0` are too many. **A proof against an
+# independent implementation finds faults that you did not think of**, so it comes first. A test for a single fault
+# explains it.
 
 # %% [markdown]
 # ### Symptom 4: a rate that does not listen
@@ -879,8 +897,8 @@ rate = listing.adjust_learning_rate(0.01, optimizer, 0, milestones)
 print("asked for 0.01, got", rate)
 
 # %% [markdown]
-# It overwrites its own argument: the first line of its body is `base_lr = 0.1`. Whoever searches for a good rate with it finds that all
-# rates are equally good. The test calls it with another rate than 0.1:
+# It overwrites its own argument: the first line of its body is `base_lr = 0.1`. Whoever searches for a good rate with
+# it finds that all rates are equally good. The test calls it with another rate than 0.1:
 
 
 # %%
@@ -898,8 +916,8 @@ print("listing:", hears_base_lr(listing.adjust_learning_rate))
 # learning_rate = adjust_learning_rate(learning_rate, optimizer, epoch, epoch_list=[80, 110, 130])
 # ```
 #
-# What comes out goes back in as `base_lr`. **Predict**: with the function repaired and this line left as it is, what is the rate in epochs
-# 79, 80 and 85?
+# What comes out goes back in as `base_lr`. **Predict**: with the function repaired and this line left as it is, what is
+# the rate in epochs 79, 80 and 85?
 
 
 # %%
@@ -915,17 +933,19 @@ as_listed = rates_in_the_readmes_loop(listing.adjust_learning_rate)
 half_repaired = rates_in_the_readmes_loop(schedules.adjust_learning_rate)
 for epoch in (79, 80, 85):
     print(
-        f"{epoch}: {as_listed[epoch]:.0e} as listed, {half_repaired[epoch]:.0e} repaired"
+        f"{epoch}: {as_listed[epoch]:.0e} listed, {half_repaired[epoch]:.0e} half repaired"
     )
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-axes.step(range(100), half_repaired, where="post", color=plots.RED, label="repaired")
+axes.step(
+    range(100), half_repaired, where="post", color=plots.RED, label="half repaired"
+)
 axes.step(
     range(100), as_listed, "--", where="post", color=plots.BLUE, label="as listed"
 )
 axes.set(
-    title="Repaired in one place only, the rate collapses",
+    title="With only the function repaired, the rate collapses",
     xlabel="epoch",
     ylabel="learning rate",
     yscale="log",
@@ -935,13 +955,14 @@ axes.legend(loc="lower left")
 plots.show(
     figure,
     alt="Learning rate by epoch on a logarithmic axis. As listed, it is 0.1 and drops to "
-    "0.01 at epoch 80. Repaired, it is the same up to epoch 80; from there it falls by a "
+    "0.01 at epoch 80. Half repaired, it is the same up to epoch 80; then it falls by a "
     "factor of ten in every epoch, below 10 to the minus 10 at epoch 89.",
 )
 
 # %% [markdown]
-# From epoch 80 on, every epoch divides by ten. **The two faults hid each other**: the loop's mistake did no harm as long as the function did not
-# listen. So a repair needs a test too, of the whole: the loop has to hand in the same `base_lr` every time.
+# From epoch 80 on, every epoch divides by ten. **The function's fault hid the loop's**: handing in the wrong `base_lr`
+# did no harm as long as the function did not listen. So a repair needs a test too, of the whole: the loop has to hand
+# in the same `base_lr` every time.
 
 # %% [markdown]
 # ### Symptom 5: a call that fails
@@ -955,8 +976,8 @@ except UnboundLocalError as error:
     print(type(error).__name__)
 
 # %% [markdown]
-# None: `lr` gets its value under `if epoch_list is not None`, and nowhere else. This one at least is loud. It went unnoticed because nobody called it
-# that way. A test that calls a function *with its defaults* is the cheapest of all:
+# None: `lr` gets its value under `if epoch_list is not None`, and nowhere else. This one at least is loud. It went
+# unnoticed because nobody called it that way. A test that calls a function *with its defaults* is the cheapest of all:
 
 
 # %%
@@ -1005,17 +1026,20 @@ pd.DataFrame(rows)
 # | --- | --- |
 # | `return` in the loop | 16 of 34 layers and half of the work. Whatever is measured with it is about an 18-layer network, and is published under the name of another |
 # | a layer never called | 9,536 weights that are stored, copied and never learn. Trained in several processes with PyTorch's `DistributedDataParallel` it is an error, unless one sets `find_unused_parameters` |
-# | a projection in `layer1` | 4,224 parameters, and the identity where it was free. At 34 layers on ImageNet, He et al. (2015, table 3) found A, B and C within a point of each other (25.0, 24.5 and 24.2% error), so in accuracy it may cost nothing; it costs the argument, for here nothing "keeps a 1" |
+# | a projection in `layer1` | 4,224 parameters, and the identity where it was free. At 34 layers on ImageNet, He et al. (2015, table 3) found A, B and C within a point of each other (25.0, 24.5 and 24.2% error), so in accuracy it may cost nothing. But four of the listing's eight blocks do not "keep a 1", which its README says is the point |
 # | `base_lr` overwritten | every search over rates is void, and a repair in one place makes it worse |
 # | no `lr` without a list | a crash, loud and cheap |
 #
-# Note the order: **the most expensive fault made no noise, and the noisy one was the cheapest.** What these faults cost in *accuracy* is not measured here;
-# that takes whole runs with several seeds. Of depth we know that on ImageNet, He et al. (2015, table 2) report 27.9% error for ResNet-18 and 25.0% for ResNet-34.
+# **The fault that cost most made no noise, and the noisy one was the cheapest.** What these faults cost in *accuracy*
+# is not measured here; that takes whole runs with several seeds. Of depth we know that on ImageNet, He et al. (2015,
+# table 2) report 27.9% error for ResNet-18 and 25.0% for ResNet-34.
 #
-# Would a tool have told? The linter ruff has a rule for the first fault (RET503: a function that returns a value on one way out, and nothing on
-# another). It is off unless one asks for it. The others need somebody who runs the code and knows what to expect.
+# Would a tool have found them? The linter ruff has a rule for the first fault (RET503: a function that returns a value
+# on one way out, and nothing on another). It is off unless one asks for it. The others need somebody who runs the code
+# and knows what to expect.
 #
-# The README has a sixth fault, which is not in its network: it watches its *test* set during training. Notebook 04 is about that.
+# The README has a sixth fault, which is not in its network: it watches its *test* set during training. Notebook 04 is
+# about that.
 
 # %% [markdown]
 # ## Summary
@@ -1023,18 +1047,20 @@ pd.DataFrame(rows)
 # - ResNets are made of 3×3 and 1×1 convolutions with batch norm. From stage to stage the picture's side halves and the channels double, so that the work
 #   of a convolution stays the same while its weights grow fourfold.
 # - Where the shape changes, the shortcut pads (A) or projects (B). With stride 2 neither sees more than a quarter of the pixels.
-# - A name and a parameter count do not make a network: the stem alone changes the work 16 times.
+# - A name and a parameter count do not make a network: the stem alone changes the work sixteenfold.
 # - Prove a network against an independent one: names and shapes, logits, gradients *and* buffers. Then break it, and see the proof fail.
 # - Silent faults are the dear ones. Look for symptoms: a count, a gradient that is `None`, a silent branch that still changes something, an argument that
 #   changes nothing, a call with nothing but defaults.
-# - Faults hide each other, so a repair needs a test too.
+# - One fault can hide another, so a repair needs a test too.
 
 # %% [markdown]
 # ## Exercises
 #
-# From the second one on you write tests, and the checks test *them*: on networks and functions that are sound, and on some that are faulty.
+# From the third one on you write tests, and the checks test *them*: on networks and functions that are sound, and on
+# some that are faulty.
 #
-# **1.** How many parameters has the projection at the start of ResNet-34's third stage (option B), where 128 channels become 256?
+# **1.** How many parameters has the projection at the start of ResNet-34's third stage (option B), where 128 channels
+# become 256?
 
 # %%
 answer = ...
@@ -1050,9 +1076,11 @@ check.projection_parameters(answer)
 #
 # One weight for each pair of channels, and batch norm's scale and shift for each of the 256: 33,280.
 # </details>
-#
-# **2.** Write `depth(model)`: the number in a ResNet's name. Count the convolutions and linear layers, but not those on shortcuts (they are in a module named
-# `downsample`). It should work for basic blocks and bottlenecks, at any depth.
+
+# %% [markdown]
+# **2.** Write `depth(model)`: the number in a ResNet's name. Count the convolutions and linear layers, but not those on
+# shortcuts (they are in a module named `downsample`). It should work for basic blocks and bottlenecks, and for any
+# number of stages.
 
 
 # %%
@@ -1078,9 +1106,11 @@ check.depth(depth)
 #
 # `True` counts as 1 in a sum.
 # </details>
-#
-# **3.** Write the test `reaches_every_weight(model, images, labels)`: `True` if every parameter of the model gets a gradient from the cross-entropy loss, `False` if
-# any does not. A gradient that is there and happens to be zero is a gradient.
+
+# %% [markdown]
+# **3.** Write the test `reaches_every_weight(model, images, labels)`: `True` if every parameter of the model gets a
+# gradient from the cross-entropy loss, `False` if any does not. A gradient that is there and happens to be zero is a
+# gradient.
 
 
 # %%
@@ -1105,8 +1135,10 @@ check.reaches_every_weight(reaches_every_weight)
 #
 # `zero_grad` first: it sets every `.grad` to `None`, so that nothing is left over from an earlier step.
 # </details>
-#
-# **4.** Write the test `schedule_is_right(adjust)` for functions that are called like `adjust(base_lr, optimizer, epoch, epoch_list=None)`. One is right if
+
+# %% [markdown]
+# **4.** Write the test `schedule_is_right(adjust)` for functions that are called like
+# `adjust(base_lr, optimizer, epoch, epoch_list=None)`. One is right if
 #
 # - it starts at `base_lr`, whatever that is;
 # - it stays there if there is no `epoch_list`;
@@ -1114,7 +1146,8 @@ check.reaches_every_weight(reaches_every_weight)
 # - it returns the rate *and* sets it in every one of the optimizer's `param_groups`;
 # - none of this depends on earlier calls.
 #
-# An optimizer with two parameter groups: `torch.optim.SGD([{"params": [a]}, {"params": [b]}], lr=1.0)`, where `a` and `b` are tensors.
+# A faulty one may also fail with an error; your test then returns `False`. An optimizer with two parameter groups:
+# `torch.optim.SGD([{"params": [a]}, {"params": [b]}], lr=1.0)`, where `a` and `b` are tensors.
 
 
 # %%
@@ -1146,12 +1179,16 @@ check.schedule_is_right(schedule_is_right)
 # check.schedule_is_right(schedule_is_right)
 # ```
 #
-# A rate other than 0.1, the epochs on both sides of a milestone, a second milestone, a call without a list, epochs out of order, two parameter groups, and no
-# `==` between floating-point numbers: each of these catches a fault that the others let pass.
+# A rate other than 0.1, the epochs on both sides of a milestone, a second milestone, a call without a list, epochs out
+# of order, two parameter groups, and no `==` between floating-point numbers: each of these catches a fault that the
+# others let pass.
 # </details>
-#
-# **5.** Write the test `keeps_identity(block, x)` for a block that keeps its shape and ends its branch with `block.bn2`. `x` is a signal without negative numbers. `True` if the
-# block hands `x` through unchanged once its branch is silent. It has to judge blocks that have been trained, and blocks of other people, whose `downsample` may be anything.
+
+# %% [markdown]
+# **5.** Write the test `keeps_identity(block, x)` for a block that keeps its shape and ends its branch with
+# `block.bn2`. `x` is a signal without negative numbers. `True` if the block hands `x` through unchanged once its branch
+# is silent. It has to judge blocks that have been trained, and blocks of other people, whose `downsample` may be
+# anything.
 
 
 # %%
@@ -1174,8 +1211,8 @@ check.keeps_identity(keeps_identity)
 # check.keeps_identity(keeps_identity)
 # ```
 #
-# It asks what the block *does*. A test of how it is written, such as `isinstance(block.downsample, nn.Identity)`, turns away torchvision's block, which adds `x` itself,
-# and lets one pass that adds `0.9 * x`.
+# It asks what the block *does*. A test of how it is written, such as `isinstance(block.downsample, nn.Identity)`, turns
+# away torchvision's block, which adds `x` itself, and lets one pass that adds `0.9 * x`.
 # </details>
 
 # %% [markdown]

@@ -247,12 +247,18 @@ class BatchLoader:
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         for chosen in order.split(self.batch_size):
             share = slice(*(len(chosen) * rank // self.world_size for rank in (self.rank, self.rank + 1)))
-            images = self.data.images.index_select(0, chosen[share])  # ten times faster than [chosen]
-            if self.augment:
-                # Drawn for all processes' images, so that the next batch finds the generator where it would be alone.
-                drawn = _draw_crop_flip(len(chosen), generator, PADDING)
-                images = _crop_flip(images, *(each[share] for each in drawn), PADDING)
-            yield normalise(images), self.data.labels[chosen[share]]
+            yield self.inputs(chosen, share, generator, number), self.data.labels[chosen[share]]
+
+    def inputs(self, chosen: Tensor, share: slice, generator: torch.Generator, epoch: int) -> Tensor:
+        """What the network gets of the images at positions `chosen[share]`: (B, 3, 32, 32) float32, channels_last.
+
+        Drawn for all of `chosen`, so that the next batch finds the generator where it would be in one process.
+        """
+        images = self.data.images.index_select(0, chosen[share])  # ten times faster than [chosen]
+        if self.augment:
+            drawn = _draw_crop_flip(len(chosen), generator, PADDING)
+            images = _crop_flip(images, *(each[share] for each in drawn), PADDING)
+        return normalise(images)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch 0: enough where nothing is random."""

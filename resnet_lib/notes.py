@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from resnet_lib.checkpoints import CheckpointError
-from resnet_lib.data import BatchLoader, Cifar10, load_cifar10, normalise
+from resnet_lib.data import Cifar10, load_cifar10, normalise
 from resnet_lib.gradients import gradient_flow
 from resnet_lib.runs import write_json
-from resnet_lib.training import Recipe, evaluate, make_optimizer, train_step
+from resnet_lib.training import Recipe, evaluate, train_step
 
 FIRST_STEPS = 5
 PROBE_IMAGES = 128  # of the bundled training images, for the gradients
@@ -88,8 +88,8 @@ def first_losses(model: nn.Module, data: Cifar10, recipe: Recipe, steps: int = F
 
     model: a copy of the run's network at its start; it is trained. Six significant digits.
     """
-    optimizer = make_optimizer(model.train(), recipe)
-    loader = BatchLoader(data, recipe.batch_size, augment=recipe.augment, shuffle=True, seed=recipe.seed)
+    optimizer = recipe.make_optimizer(model.train())
+    loader = recipe.make_loader(data)
     losses = []
     for step, (images, labels) in enumerate(islice(loader.epoch(0), steps)):
         for group in optimizer.param_groups:

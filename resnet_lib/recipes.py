@@ -3,7 +3,11 @@
 import math
 from dataclasses import dataclass, replace
 
+from torch import nn
+from torch.optim import SGD, Optimizer
+
 from resnet_lib import schedules
+from resnet_lib.data import BatchLoader, Cifar10
 
 SCHEDULES = ("constant", "multi_step", "cosine", "one_cycle", "linear")
 
@@ -62,6 +66,20 @@ class Recipe:
         else:
             lr = schedules.constant(epoch, self.peak_lr)
         return lr * schedules.warmup_factor(epoch, self.warmup_epochs)
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """SGD over all parameters. `fit` multiplies a group's rate by its "lr_factor", if it has one."""
+        return SGD(
+            model.parameters(),
+            lr=self.peak_lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
+
+    def make_loader(self, data: Cifar10, rank: int = 0, world_size: int = 1) -> BatchLoader:
+        """Shuffled batches of `data`, or the share of them that process `rank` has."""
+        return BatchLoader(data, self.batch_size, self.augment, True, self.seed, rank, world_size)
 
     def scaled_to(self, epochs: int) -> "Recipe":
         """The same recipe in another number of epochs, milestones and warm-up moved in proportion.

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from resnet_lib import distributed
@@ -91,9 +91,8 @@ def fit(
     torch.manual_seed(recipe.seed)
     chosen_device = pick_device(device)
     model.to(chosen_device, memory_format=torch.channels_last)
-    place = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-    loader = BatchLoader(train, recipe.batch_size, recipe.augment, shuffle=True, seed=recipe.seed, **place)
-    state = RunState(model, make_optimizer(model, recipe), _identity(model, train, recipe, evaluate_on))
+    loader = recipe.make_loader(train, distributed.rank(), distributed.world_size())
+    state = RunState(model, recipe.make_optimizer(model), _identity(model, train, recipe, evaluate_on))
     checkpoint = Path(checkpoint) if checkpoint is not None else None
     with distributed.together(chosen_device):
         if checkpoint is not None:
@@ -139,17 +138,6 @@ def _telling_what_is_kept(state: RunState, checkpoint: Path | None) -> Iterator[
         raise
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """SGD as the recipe has it, over all parameters."""
-    return SGD(
-        model.parameters(),
-        lr=recipe.peak_lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-    )
-
-
 def _run_epoch(
     state: RunState, network: nn.Module, loader: BatchLoader, recipe: Recipe, evaluate_on: Cifar10 | None, bar: tqdm
 ) -> dict[str, float]:
@@ -163,7 +151,7 @@ def _run_epoch(
     for step, (images, labels) in enumerate(loader.epoch(epoch)):
         lr = recipe.learning_rate(epoch + step / len(loader), interval)
         for group in state.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
         loss, hits = train_step(network, state.optimizer, images, labels, recipe.label_smoothing)
         if not math.isfinite(loss):
             raise TrainingDiverged(f"The loss became {loss} in epoch {epoch}, step {step} (both counted from 0).")

@@ -10,7 +10,7 @@ from torch import nn
 
 from resnet_lib.checkpoints import CheckpointError, RunState, check_writable, load_checkpoint, save_checkpoint
 from resnet_lib.models import create_model
-from resnet_lib.training import Recipe, make_optimizer
+from resnet_lib.training import Recipe
 
 IDENTITY = {"model": "a net", "recipe": "epochs: 3\nbatch_size: 50", "data": "Cifar10"}
 
@@ -19,7 +19,7 @@ def make_state(seed: int = 0, model: nn.Module | None = None) -> RunState:
     """A run that has taken one step, so that its optimiser has momentum."""
     torch.manual_seed(seed)
     model = model or create_model("resnet8")
-    optimizer = make_optimizer(model, Recipe(epochs=1, batch_size=1, peak_lr=0.1))
+    optimizer = Recipe(epochs=1, batch_size=1, peak_lr=0.1).make_optimizer(model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()

@@ -362,7 +362,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(train, tes
 
 def test_a_step_with_a_loss_that_is_not_finite_moves_no_weight(train):
     model = resnet8()
-    optimizer = training.make_optimizer(model, RECIPE)
+    optimizer = RECIPE.make_optimizer(model)
     nn.init.constant_(model.fc.bias, math.inf)
     before = [parameter.clone() for parameter in model.parameters()]
     loss, _ = training.train_step(model, optimizer, normalise(train.images[:10]), train.labels[:10])

@@ -1,0 +1,196 @@
+"""Training speed: the README's way, the usual way and `resnet_lib.fit`, by turns: `python benchmarks/throughput.py`.
+
+- README's way: PIL images transformed one by one in the main process, NCHW tensors, `.item()` in every step.
+- usual way: torchvision's network where it has one, the same images by a `DataLoader` with two workers, NCHW tensors,
+  the loss added up as a tensor.
+- fit: this course's loop.
+
+All train on the same real images with the same network, batch size, optimiser and augmentation, in this process;
+the matrix product that the share of peak refers to is timed in every round too. Peak memory comes from a process of
+its own for each way.
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from data_loading import PilImages
+from torch import nn
+from torch.optim import SGD
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnet_lib.data import Cifar10, load_cifar10
+from resnet_lib.models import cifar_resnet, make_stem, resnet34
+from resnet_lib.training import Recipe, fit
+
+# Name: network, batch size, images a round (enough for steady steps, few enough for many rounds).
+SETTINGS = {"ResNet-20": (cifar_resnet, 20, 128, 1280), "README's net": (resnet34, 10, 32, 128)}
+ROUNDS = 7
+
+
+def course_net(setting: str) -> nn.Module:
+    make, argument, _, _ = SETTINGS[setting]
+    torch.manual_seed(0)
+    return make(argument) if setting == "ResNet-20" else make(argument, stem="readme")
+
+
+def usual_net(setting: str) -> nn.Module:
+    """torchvision has no ResNet-20; its ResNet-34 gets the README's stem."""
+    if setting == "ResNet-20":
+        return course_net(setting)
+    torch.manual_seed(0)
+    net = torchvision.models.resnet34(num_classes=10)
+    net.conv1, net.maxpool = make_stem("readme", 64)
+    return net
+
+
+def readme_way(setting: str, data: Cifar10) -> float:
+    """Images/s."""
+    batch_size = SETTINGS[setting][2]
+    net, loader = course_net(setting).train(), DataLoader(PilImages(data), batch_size, shuffle=True)
+    optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    loss_sum = correct = 0
+    start = time.perf_counter()
+    for images, labels in loader:
+        optimizer.zero_grad()
+        logits = net(images)
+        loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.item()
+        correct += (logits.argmax(1) == labels).sum().item()
+    return len(data) / (time.perf_counter() - start)
+
+
+def usual_way(setting: str, data: Cifar10) -> float:
+    """Images/s. The workers start before the clock does: they serve a whole training."""
+    batch_size = SETTINGS[setting][2]
+    net = usual_net(setting).train()
+    loader = DataLoader(PilImages(data), batch_size, shuffle=True, num_workers=2, persistent_workers=True)
+    optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    loss_sum = torch.zeros(())
+    batches = until_first(loader)
+    start = time.perf_counter()
+    for images, labels in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.detach()
+    return len(data) / (time.perf_counter() - start)
+
+
+def until_first(loader: DataLoader) -> Iterator:
+    """The loader's iterator, its workers running."""
+    for _ in loader:
+        pass
+    return iter(loader)
+
+
+def course_way(setting: str, data: Cifar10) -> float:
+    """Images/s, as `fit` itself records them."""
+    recipe = Recipe(epochs=1, batch_size=SETTINGS[setting][2], peak_lr=0.1)
+    return fit(course_net(setting), data, recipe, progress=False)["images_per_second"].item()
+
+
+WAYS: dict[str, Callable[[str, Cifar10], float]] = {
+    "README's way": readme_way,
+    "usual way": usual_way,
+    "fit": course_way,
+}
+
+
+def matmul_gflops(size: int = 2048, times: int = 8) -> float:
+    """float32 GFLOP/s of a square matrix product."""
+    a, b = torch.randn(2, size, size)
+    a @ b
+    start = time.perf_counter()
+    for _ in range(times):
+        a @ b
+    return 2 * size**3 * times / (time.perf_counter() - start) / 1e9
+
+
+def mflop_per_image(net: nn.Module) -> float:
+    """Forward and backward, a multiply-add counted as two."""
+    with FlopCounterMode(display=False) as counter:
+        net(torch.randn(2, 3, 32, 32)).sum().backward()
+    return counter.get_total_flops() / 2 / 1e6
+
+
+def images_of(setting: str) -> Cifar10:
+    return load_cifar10("train", "bundled")[: SETTINGS[setting][3]]
+
+
+def peak_memory_mb(setting: str, way: str) -> float:
+    """Of a fresh process that trains one round."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--only", setting, way], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def peak_memory_kb() -> int:
+    """Of this process, from Linux; `getrusage` would count what the parent had when it started this one."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def compare(setting: str, rounds: int) -> None:
+    """Print a table for one setting, and the ratios that the goals are about."""
+    data = images_of(setting)
+    speeds: dict[str, list[float]] = {way: [] for way in WAYS}
+    peaks: list[float] = []
+    for number in range(rounds + 1):
+        measured = {way: run(setting, data) for way, run in WAYS.items()}
+        if number > 0:  # the first round warms up
+            for way, speed in measured.items():
+                speeds[way].append(speed)
+            peaks.append(matmul_gflops())
+    mflop, peak = mflop_per_image(course_net(setting)), statistics.median(peaks)
+    print(
+        f"\n{setting}, batches of {SETTINGS[setting][2]}: {mflop:,.0f} MFLOP an image; matrix product {peak:.0f} ",
+        end="",
+    )
+    print(f"GFLOP/s ({min(peaks):.0f} to {max(peaks):.0f})\n")
+    print("| | images/s, median | slowest | fastest | share of peak | peak memory, MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for way, values in speeds.items():
+        share = statistics.median(values) * mflop / 1e3 / peak
+        cells = [f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}", f"{share:.2f}"]
+        print(f"| {way} | {' | '.join(cells)} | {peak_memory_mb(setting, way):,.0f} |")
+    for way in ("README's way", "usual way"):
+        ratios = [one / other for one, other in zip(speeds["fit"], speeds[way], strict=True)]
+        print(f"\nfit against {way}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", nargs=2, metavar=("SETTING", "WAY"), help="one round; print its peak memory in MB")
+    options = parser.parse_args()
+    torch.set_flush_denormal(True)
+    if options.only:
+        setting, way = options.only
+        WAYS[way](setting, images_of(setting))
+        print(peak_memory_kb() / 1000)
+        return
+    print(
+        f"{options.rounds} rounds, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, ",
+        end="",
+    )
+    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")
+    for setting in SETTINGS:
+        compare(setting, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""A residual network and a recipe that reach the README's accuracy within a lecture, without a GPU.
+
+The tricks, each a few lines that can be switched off, are those of K. Jordan's airbench (2024, arXiv:2404.00498; its
+later version with Muon) and of T. Swenson's hlb-CIFAR10, whose networks have no shortcuts; here they train a residual
+one. Notebook 08 takes them away one by one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from resnet_lib.data import BatchLoader, Cifar10, load_cifar10, normalise
+from resnet_lib.models import conv3x3
+from resnet_lib.recipes import Recipe
+
+
+class FastBlock(nn.Module):
+    """y = x + activation(bn(conv(x))): one convolution on the residual branch, nothing on the shortcut or behind it.
+
+    (N, channels, H, W) → the same shape. shortcut: False for the plain twin.
+    """
+
+    def __init__(self, channels: int, activation: type[nn.Module] = nn.GELU, shortcut: bool = True) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels)
+        self.bn = nn.BatchNorm2d(channels)
+        self.activation = activation()
+        self.shortcut = shortcut
+
+    def residual_branch(self, x: Tensor) -> Tensor:
+        """What the block adds to its shortcut."""
+        return self.activation(self.bn(self.conv(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.residual_branch(x)
+        return x + out if self.shortcut else out
+
+
+class FastResNet(nn.Module):
+    """A fixed whitening convolution, three stages, global max-pooling and a scaled linear classifier.
+
+    (N, 3, H, W) float, normalised, H and W at least 17 → (N, num_classes) logits. A stage is a convolution to its
+    width, a 2×2 max-pool, batch norm, activation, and its blocks.
+
+    Parameters
+    ----------
+    whitening: filters (C, 3, k, k) of the first convolution, from `whitening_filters`; None: a trained 3×3 convolution
+        to 24 channels instead.
+    widths, blocks_per_stage: channels and `FastBlock`s of each stage.
+    frozen_scale: batch norm's scale stays 1, as the convolution before it is free to have any.
+    identity_init: each convolution starts as the identity, as far as its channels go, and random behind it.
+    """
+
+    def __init__(
+        self,
+        whitening: Tensor | None = None,
+        widths: Sequence[int] = (64, 256, 256),
+        blocks_per_stage: Sequence[int] = (1, 1, 1),
+        num_classes: int = 10,
+        activation: type[nn.Module] = nn.GELU,
+        shortcut: bool = True,
+        frozen_scale: bool = True,
+        identity_init: bool = True,
+    ) -> None:
+        super().__init__()
+        if len(blocks_per_stage) != len(widths) or not widths:
+            raise ValueError(f"{len(blocks_per_stage)} stages but {len(widths)} widths: one width a stage, please.")
+        if whitening is None:
+            self.conv1 = conv3x3(3, 24)
+        else:
+            self.conv1 = nn.Conv2d(3, len(whitening), whitening.shape[-1])
+            self.conv1.weight = nn.Parameter(whitening.clone(), requires_grad=False)
+            nn.init.zeros_(self.conv1.bias)
+        self.activation = activation()
+        self.stages = nn.Sequential()
+        channels = self.conv1.out_channels
+        for width, blocks in zip(widths, blocks_per_stage, strict=True):
+            stage = [conv3x3(channels, width), nn.MaxPool2d(2), nn.BatchNorm2d(width), activation()]
+            stage += [FastBlock(width, activation, shortcut) for _ in range(blocks)]
+            self.stages.append(nn.Sequential(*stage))
+            channels = width
+        self.fc = nn.Linear(channels, num_classes, bias=False)
+        self._initialise(frozen_scale, identity_init)
+
+    def _initialise(self, frozen_scale: bool, identity_init: bool) -> None:
+        for module in self.stages.modules():
+            if isinstance(module, nn.Conv2d) and identity_init:
+                nn.init.dirac_(module.weight[: module.in_channels])
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.requires_grad_(not frozen_scale)
+        with torch.no_grad():
+            self.fc.weight /= self.fc.weight.std()
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stages(self.activation(self.conv1(images)))
+        # Weights of deviation 1 would make logits of ±30; a ninth of them leaves room to be unsure.
+        return self.fc(x.amax((2, 3))) / 9
+
+
+def whitening_filters(images: Tensor, size: int = 2, smoothing: float = 5e-4) -> Tensor:
+    """Filters whose outputs on patches of `images` are uncorrelated and of variance 1, each with both signs.
+
+    images: (N, 3, H, W) float, normalised → (2 · 3 · size², 3, size, size), strongest component last in each half.
+    The filters are eigenvectors of the patches' second moments, divided by the root of (eigenvalue + smoothing), since
+    the weakest components are mostly noise. T. Swenson's hlb-CIFAR10 after D. Page 2018, "How to train your ResNet".
+    """
+    patches = F.unfold(images, size).transpose(1, 2).flatten(0, 1).double()  # (N · positions, 3 · size²)
+    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    filters = (directions / (variances + smoothing).sqrt()).T.float().unflatten(1, (3, size, size))
+    return torch.cat([filters, -filters])
+
+
+def fast_resnet(**options: Any) -> FastResNet:
+    """`FastResNet` with filters that whiten patches of the bundled training images, without those for validation."""
+    images = normalise(load_cifar10("train_part", "bundled").images)
+    return FastResNet(whitening_filters(images), **options)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Nearly the closest matrix with orthonormal rows or columns: all singular values between about 0.7 and 1.2.
+
+    (m, n) float → the same shape. A polynomial of odd degree, applied again and again, takes every singular value to
+    the neighbourhood of 1: Newton and Schulz's iteration with K. Jordan's coefficients ("Muon", 2024), which rise
+    fastest from 0.
+    """
+    x = matrix / (matrix.norm() + 1e-7)
+    if wide := len(x) > x.shape[1]:  # the shorter side decides the cost of a step
+        x = x.T
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if wide else x
+
+
+class Muon(Optimizer):
+    """SGD with Nesterov momentum; groups with `orthogonal=True` take steps of all singular values about 1.
+
+    In such a group each parameter (out, …) is seen as a matrix with a row for each output, brought to mean square
+    1 / (entries a row) before each step, and moved by `lr` along its orthogonalised momentum. K. Jordan 2024, "Muon: An
+    optimizer for hidden layers in neural networks". In the others it is `torch.optim.SGD(nesterov=True)`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float = 0.1,
+        momentum: float = 0.85,
+        weight_decay: float = 0.0,
+        orthogonal: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": orthogonal}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
+                buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+                buffer.mul_(group["momentum"]).add_(gradient)
+                update = gradient.add_(buffer, alpha=group["momentum"])
+                if group["orthogonal"]:
+                    parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
+                    update = orthogonalise(update.flatten(1)).view_as(update)
+                parameter.add_(update, alpha=-group["lr"])
+
+
+@dataclass(frozen=True)
+class FastRecipe(Recipe):
+    """A `Recipe` whose `peak_lr` is that of the filters, in Muon's steps, and which adds to it:
+
+    vector_lr, head_lr: peak rates of biases and batch norm, and of the last layer, in SGD's steps.
+    filter_momentum: of the filters; `momentum` is that of the rest.
+    muon: False trains the filters by SGD too.
+    padding: pixels by which the images are moved at most each way, over their own mirror image.
+    alternating_flip: each image is mirrored in every second epoch, not at random. K. Jordan 2024, §3.6.
+    low_resolution: images are scaled down to this size in the first `low_epochs` epochs.
+    """
+
+    vector_lr: float = 0.05
+    head_lr: float = 0.67
+    filter_momentum: float = 0.6
+    muon: bool = True
+    padding: int = 2
+    alternating_flip: bool = True
+    low_resolution: int = 24
+    low_epochs: int = 0
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """Muon for what has the shape of a filter, SGD for the rest; `fit` sets each rate to its share of the first."""
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        filters = [parameter for parameter in trained if parameter.ndim == 4]
+        vectors = [parameter for parameter in trained if parameter.ndim == 1]
+        head = [parameter for parameter in trained if parameter.ndim == 2]
+
+        def group(params: list[nn.Parameter], lr: float) -> dict[str, Any]:
+            # The penalty is given for a rate of 1, so that a group's decay does not depend on its rate.
+            return {"params": params, "lr_factor": lr / self.peak_lr, "weight_decay": self.weight_decay / lr}
+
+        muon = {"orthogonal": True, "momentum": self.filter_momentum, "weight_decay": 0.0} if self.muon else {}
+        groups = [group(filters, self.peak_lr) | muon, group(vectors, self.vector_lr), group(head, self.head_lr)]
+        return Muon(groups, lr=self.peak_lr, momentum=self.momentum)
+
+    def make_loader(self, data: Cifar10, rank: int = 0, world_size: int = 1) -> "FastLoader":
+        """Batches as this recipe augments them."""
+        return FastLoader(data, self, rank, world_size)
+
+
+class FastLoader(BatchLoader):
+    """`BatchLoader` with the augmentation of a `FastRecipe`."""
+
+    def __init__(self, data: Cifar10, recipe: FastRecipe, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(data, recipe.batch_size, recipe.augment, True, recipe.seed, rank, world_size)
+        self.recipe = recipe
+        self.mirrored_first = torch.rand(len(data), generator=torch.Generator().manual_seed(recipe.seed)) < 0.5
+
+    def inputs(self, chosen: Tensor, share: slice, generator: torch.Generator, epoch: int) -> Tensor:
+        """As `BatchLoader.inputs`, height and width `low_resolution` in the first epochs."""
+        images = self.data.images.index_select(0, chosen[share])
+        if self.augment:
+            padding = self.recipe.padding
+            top, left = torch.randint(-padding, padding + 1, (2, len(chosen), 1), generator=generator)
+            mirrored = torch.rand(len(chosen), generator=generator) < 0.5
+            if self.recipe.alternating_flip:
+                mirrored = self.mirrored_first[chosen] ^ (epoch % 2 == 1)
+            images = move_and_mirror(images, top[share], left[share], mirrored[share])
+        images = normalise(images)
+        if epoch >= self.recipe.low_epochs:
+            return images
+        # antialias: each new pixel is the mean of all that it covers.
+        return F.interpolate(images, size=self.recipe.low_resolution, mode="bilinear", antialias=True)
+
+
+def move_and_mirror(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+    """Each image's pixel (top, left) moved to its corner, the gap filled with the image's reflection; then mirrored.
+
+    images: (N, H, W, C); top, left: (N, 1) whole numbers, of either sign; mirrored: (N,) bool → (N, H, W, C).
+    """
+    count, height, width, channels = images.shape
+    rows = reflected(top + torch.arange(height), height)
+    columns = reflected(left + torch.arange(width), width)
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    first = torch.arange(count)[:, None] * height
+    pixels = (first + rows)[:, :, None] * width + columns[:, None, :]
+    return images.reshape(-1, channels).index_select(0, pixels.flatten()).view(images.shape)
+
+
+def reflected(index: Tensor, size: int) -> Tensor:
+    """Indices outside 0 … size - 1 brought back in, the first and last not repeated: -1 → 1, size → size - 2."""
+    return (size - 1) - ((size - 1) - index.abs()).abs()

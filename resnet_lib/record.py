@@ -1,12 +1,13 @@
 """Make the recorded runs of `resnet_lib.plan`: train, measure along the way, and keep the result in `data/`.
 
 A run works in `runs/NAME/`, which git ignores: checkpoint, history, sessions and notes, brought up to date after every
-epoch, so that it may be killed at any time. Only when it is done does it write to `data/`, its CSV last: a run is
-recorded when that is there.
+epoch, so that it may be killed at any time. What an earlier session left in `data/runs/unfinished/NAME/` it takes over.
+Only when it is done does it write results to `data/`, its CSV last: a run is recorded when that is there.
 """
 
 import datetime
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -54,6 +55,7 @@ class Recorder:
             "command": f"python -m resnet_lib record {item.name}",
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
+        self._take_over(item.name)
         if isinstance(item, GradientFlow):
             save_gradient_grid(record_gradient_grid(progress=sys.stderr.isatty()), self.output(item))
         elif isinstance(item, PeakSweep):
@@ -77,6 +79,14 @@ class Recorder:
         if isinstance(item, PeakSweep):
             return f"{sum(begun)} epochs in {len(begun)} runs"
         return f"{begun[0]} of {item.recipe.epochs} epochs"
+
+    def _take_over(self, name: str) -> None:
+        """Copy what an earlier session left unfinished to the work folder, unless the run is there already."""
+        left, folder = self.data / "runs" / "unfinished" / name, self.work / name
+        if left.exists() and not folder.exists():
+            copy = folder.with_name(f"{name}.partial")  # a copy cut short must not be taken for the run
+            shutil.copytree(left, copy, dirs_exist_ok=True)
+            copy.replace(folder)
 
     def _record_run(self, run: TrainingRun) -> None:
         recipe = run.recipe

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,6 +265,27 @@ def test_an_old_checkpoint_of_another_plan_is_refused(recorded, tmp_path):
     (tmp_path / "work" / "tiny" / "notes.json").unlink()
     with pytest.raises(CheckpointError, match=r"does not have what was measured in the 2 epochs .* to start anew"):
         recorder(tmp_path).record(TINY)
+
+
+def test_what_an_earlier_session_left_is_taken_over(recorded, tmp_path):
+    """From another machine's first epoch, by way of the repository."""
+
+    def stop(name, history, epochs):
+        raise Killed
+
+    with pytest.raises(Killed):
+        recorder(tmp_path / "earlier", stop).record(TINY)
+    left = tmp_path / "later" / "data" / "runs" / "unfinished" / "tiny"
+    shutil.copytree(tmp_path / "earlier" / "work" / "tiny", left)
+    copy = {file.name: file.read_bytes() for file in left.iterdir()}
+    trained = []
+    recorder(tmp_path / "later", lambda name, history, epochs: trained.append(len(history))).record(TINY)
+    assert trained == [2]  # the second epoch alone
+    assert {file.name: file.read_bytes() for file in left.iterdir()} == copy
+    shutil.rmtree(left.parent)
+    assert_same_results(tmp_path / "later", recorded)
+    sessions = load_run("tiny", tmp_path / "later" / "data" / "runs").sessions
+    assert [(session["first_epoch"], session["last_epoch"]) for session in sessions] == [(0, 0), (1, 1)]
 
 
 # --- Weights

@@ -197,27 +197,33 @@ def train_step(
     return value, hits
 
 
-def predict(model: nn.Module, data: Cifar10, batch_size: int = 500) -> Tensor:
-    """Logits (N, classes) float32 on the CPU, in evaluation mode; every module's own mode is put back afterwards."""
+def predict(model: nn.Module, data: Cifar10, batch_size: int = 500, mirrored: bool = False) -> Tensor:
+    """Logits (N, classes) float32 on the CPU, in evaluation mode; every module's own mode is put back afterwards.
+
+    mirrored: the mean of two views' logits, the image and its mirror image; twice the work.
+    """
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.inference_mode(), _autocast(device):
-            logits = [model(images.to(device)).float().cpu() for images, _ in BatchLoader(data, batch_size)]
+            logits = []
+            for images, _ in BatchLoader(data, batch_size):
+                views = [images, images.flip(3)] if mirrored else [images]
+                logits.append(torch.stack([model(view.to(device)).float().cpu() for view in views]).mean(0))
     finally:
         for module, training in modes:
             module.training = training
     return torch.cat(logits)
 
 
-def evaluate(model: nn.Module, data: Cifar10) -> float:
-    """The share of images classified right, from 0 to 1."""
-    return _hits(model, data) / len(data)
+def evaluate(model: nn.Module, data: Cifar10, mirrored: bool = False) -> float:
+    """The share of images classified right, from 0 to 1; mirrored: see `predict`."""
+    return _hits(model, data, mirrored) / len(data)
 
 
-def _hits(model: nn.Module, data: Cifar10) -> int:
-    return int((predict(model, data).argmax(1) == data.labels).sum())
+def _hits(model: nn.Module, data: Cifar10, mirrored: bool = False) -> int:
+    return int((predict(model, data, mirrored=mirrored).argmax(1) == data.labels).sum())
 
 
 def _shared_evaluation(model: nn.Module, data: Cifar10) -> float:

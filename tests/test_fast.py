@@ -1,0 +1,248 @@
+"""The fast network's tricks do what their names say, and its recipe trains by `fit` like any other."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim import SGD
+
+from resnet_lib.data import BatchLoader, load_cifar10, normalise
+from resnet_lib.fast import (
+    FastBlock,
+    FastLoader,
+    FastRecipe,
+    FastResNet,
+    Muon,
+    fast_resnet,
+    move_and_mirror,
+    orthogonalise,
+    whitening_filters,
+)
+from resnet_lib.training import evaluate, fit, predict
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RECIPE = FastRecipe(epochs=2, batch_size=40, peak_lr=0.24, schedule="linear", weight_decay=1e-3, low_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def train():
+    """100 real images: ten of each class."""
+    return load_cifar10("train", "bundled")[::50]
+
+
+def small_net(**options):
+    torch.manual_seed(0)
+    return FastResNet(**{"widths": (8, 12), "blocks_per_stage": (1, 1)} | options)
+
+
+# The network
+
+
+def test_whitened_patches_are_uncorrelated_with_variance_one():
+    images = normalise(load_cifar10("train", "bundled").images[::5])
+    filters = whitening_filters(images, smoothing=0)
+    assert filters.shape == (24, 3, 2, 2)
+    outputs = F.conv2d(images, filters).transpose(0, 1).flatten(1).double()
+    moments = outputs[:12] @ outputs[:12].T / outputs.shape[1]
+    torch.testing.assert_close(moments, torch.eye(12, dtype=torch.float64), atol=2e-4, rtol=0)
+    torch.testing.assert_close(outputs[12:], -outputs[:12])
+
+
+def test_smoothing_keeps_the_noise_of_weak_components_down():
+    images = normalise(load_cifar10("train", "bundled").images[::5])
+    exact, smoothed = (whitening_filters(images, smoothing=smoothing).flatten(1).norm(dim=1) for smoothing in (0, 5e-4))
+    assert (smoothed < exact).all()
+    assert exact[0] / smoothed[0] > 1.2 > 1.01 > exact[11] / smoothed[11]
+
+
+def test_fast_resnet_starts_from_training_images_that_are_not_for_validation():
+    images = normalise(load_cifar10("train_part", "bundled").images)
+    net = fast_resnet(widths=(8,), blocks_per_stage=(1,))
+    torch.testing.assert_close(net.conv1.weight, whitening_filters(images))
+    assert not net.conv1.weight.requires_grad
+    assert net.conv1.bias.requires_grad
+
+
+def test_a_block_adds_its_branch_to_what_it_was_given():
+    torch.manual_seed(0)
+    block, plain = FastBlock(4), FastBlock(4, shortcut=False)
+    plain.load_state_dict(block.state_dict())
+    x = torch.randn(2, 4, 6, 6)
+    torch.testing.assert_close(block(x) - plain(x), x)
+
+
+def test_convolutions_start_as_the_identity_as_far_as_their_channels_go():
+    x = torch.randn(2, 8, 5, 5)
+    wider = small_net().stages[1][0]
+    torch.testing.assert_close(wider(x)[:, :8], x)
+    assert not torch.allclose(small_net(identity_init=False).stages[1][0](x)[:, :8], x)
+
+
+def test_the_scale_of_batch_norm_is_fixed_unless_asked_for():
+    scales = [
+        parameter.requires_grad for name, parameter in small_net().named_parameters() if name.endswith("2.weight")
+    ]
+    assert scales == [False, False]
+    assert all(parameter.requires_grad for parameter in small_net(frozen_scale=False).parameters())
+
+
+@pytest.mark.parametrize("size", [32, 24, 20])
+def test_images_of_several_sizes_go_through(size):
+    assert fast_resnet()(torch.randn(2, 3, size, size)).shape == (2, 10)
+
+
+def test_stages_and_widths_must_agree_in_number():
+    with pytest.raises(ValueError, match="2 stages but 1 widths"):
+        FastResNet(widths=(8,), blocks_per_stage=(1, 1))
+
+
+# The optimiser
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (40, 5), (12, 12)])
+def test_orthogonalise_keeps_singular_vectors_and_brings_values_near_one(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalise(1e-3 * matrix)
+    values = torch.diagonal(u.T @ result @ v.T)
+    torch.testing.assert_close(result, u @ torch.diag(values) @ v, atol=1e-4, rtol=0)
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+
+
+def test_muon_without_orthogonal_groups_is_nesterov_sgd():
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(4, 3), nn.Linear(4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    settings = {"lr": 0.1, "momentum": 0.85, "weight_decay": 0.01}
+    optimizers = Muon(ours.parameters(), **settings), SGD(theirs.parameters(), nesterov=True, **settings)
+    for _ in range(4):
+        x = torch.randn(8, 4)
+        for net, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_an_orthogonal_step_turns_every_direction_by_the_rate():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(6, 3, 3, 3))
+    start = weight.detach() * 6**0.5 / weight.detach().norm()
+    weight.square().mul(torch.randn(6, 3, 3, 3)).sum().backward()
+    Muon([weight], lr=0.5, orthogonal=True).step()
+    step = (weight.detach() - start).flatten(1)
+    values = torch.linalg.svdvals(step) / 0.5
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_each_kind_of_parameter_has_its_rate_and_its_decay_does_not_depend_on_it():
+    optimizer = replace(RECIPE, vector_lr=0.06, head_lr=0.6).make_optimizer(small_net())
+    filters, vectors, head = optimizer.param_groups
+    assert [group["lr_factor"] * 0.24 for group in optimizer.param_groups] == pytest.approx([0.24, 0.06, 0.6])
+    assert (filters["orthogonal"], vectors["orthogonal"], head["orthogonal"]) == (True, False, False)
+    assert filters["weight_decay"] == 0
+    assert vectors["weight_decay"] * 0.06 == pytest.approx(1e-3) == head["weight_decay"] * 0.6
+    without = replace(RECIPE, muon=False).make_optimizer(small_net())
+    assert not any(group["orthogonal"] for group in without.param_groups)
+
+
+# The images
+
+
+def test_moved_images_are_what_reflection_padding_and_a_cut_give(train):
+    images = train.images[:25]
+    top, left = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3)).T[..., None]
+    mirrored = torch.arange(25) % 2 == 1
+    moved = move_and_mirror(images, top, left, mirrored)
+    padded = F.pad(images.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="reflect")
+    for i in range(25):
+        y, x = 2 + top[i, 0], 2 + left[i, 0]
+        expected = padded[i, :, y : y + 32, x : x + 32]
+        expected = expected.flip(2) if mirrored[i] else expected
+        assert torch.equal(moved[i].permute(2, 0, 1).float(), expected)
+
+
+def test_each_image_is_mirrored_in_every_second_epoch(train):
+    loader = FastLoader(train, replace(RECIPE, padding=0, low_epochs=0))
+    plain = normalise(train.images)
+    mirrored = []
+    for epoch in (0, 1, 2):
+        seen = torch.zeros(100, dtype=torch.bool)
+        for images, _ in loader.epoch(epoch):
+            for image in images:
+                match = (plain == image).all((1, 2, 3)) | (plain.flip(3) == image).all((1, 2, 3))
+                seen[match] = not (plain[match] == image).all()
+        mirrored.append(seen)
+    assert torch.equal(mirrored[1], ~mirrored[0])
+    assert torch.equal(mirrored[2], mirrored[0])
+    assert 20 < mirrored[0].sum() < 80
+
+
+def test_the_first_epochs_are_small(train):
+    loader = FastLoader(train, RECIPE)
+    assert {images.shape[2:] for images, _ in loader.epoch(0)} == {(24, 24)}
+    large = [images for images, _ in loader.epoch(1)]
+    assert {images.shape[2:] for images in large} == {(32, 32)}
+    assert large[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_without_augmentation_the_images_are_those_of_any_loader(train):
+    fast = FastLoader(train, replace(RECIPE, augment=False, low_epochs=0))
+    usual = BatchLoader(train, 40, shuffle=True)
+    for (images, labels), (others, same) in zip(fast.epoch(3), usual.epoch(3), strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(labels, same)
+
+
+def test_two_processes_share_a_batch_of_the_same_images(train):
+    whole = list(FastLoader(train, RECIPE).epoch(1))
+    halves = zip(*(FastLoader(train, RECIPE, rank, 2).epoch(1) for rank in (0, 1)), strict=True)
+    for (images, labels), parts in zip(whole, halves, strict=True):
+        assert torch.equal(images, torch.cat([part[0] for part in parts]))
+        assert torch.equal(labels, torch.cat([part[1] for part in parts]))
+
+
+# Training
+
+
+def test_fit_moves_all_rates_along_the_schedule_and_the_loss_falls(train):
+    net = small_net()
+    history = fit(net, train, replace(RECIPE, epochs=6), progress=False)
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    assert history["lr"].tolist() == pytest.approx([0.24 * (1 - epoch / 6) for epoch in range(6)])
+
+
+def test_a_stopped_run_ends_with_the_same_bits(train, tmp_path):
+    whole, stopped = small_net(), small_net()
+    fit(whole, train, RECIPE, progress=False)
+
+    class Stop(Exception):
+        pass
+
+    def stop(history):
+        raise Stop
+
+    with pytest.raises(Stop):
+        fit(stopped, train, RECIPE, checkpoint=tmp_path / "c.pt", on_epoch=stop, progress=False)
+    resumed = small_net()
+    fit(resumed, train, RECIPE, checkpoint=tmp_path / "c.pt", progress=False)
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_mirrored_prediction_is_the_mean_of_two_views(train):
+    net = small_net().eval()
+    images = normalise(train.images)
+    with torch.inference_mode():
+        expected = (net(images) + net(images.flip(3))) / 2
+    mirrored = predict(net, train, mirrored=True)
+    torch.testing.assert_close(mirrored, expected, atol=1e-5, rtol=1e-5)
+    right = (mirrored.argmax(1) == train.labels).double().mean()
+    assert evaluate(net, train, mirrored=True) == pytest.approx(right.item())

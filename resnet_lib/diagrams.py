@@ -1,6 +1,7 @@
 """Draw residual blocks and whole networks as `resnet_lib.tracing` reads them from the modules.
 
-Layers are grey, shortcuts coloured by their kind. Each drawing's words are its readings' `in_words`.
+Convolutions and linear layers are grey, shortcuts coloured by their kind. Each drawing's words are its readings'
+`in_words`.
 """
 
 from collections.abc import Mapping

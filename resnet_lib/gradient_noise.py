@@ -1,6 +1,6 @@
 """How much the gradient of a mini-batch strays from the gradient it stands for, and how far a step along it may go.
 
-McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", arXiv:1812.06162, §2.2, for the two sizes.
+McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", arXiv:1812.06162, §2.
 """
 
 import math

@@ -1,0 +1,718 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Learning-rate schedules: what does a drop buy?
+#
+# | | |
+# | --- | --- |
+# | **Question** | What does lowering the learning rate buy, how surely do we know, and why does it help? |
+# | **Afterwards you can** | write a schedule and prove it right; measure what a drop bought in a run, with an interval, and say what the interval does not cover; explain a drop by the noise of the gradients, and measure that noise; find a rate to start from |
+# | **You need** | [notebook 05](05_training.ipynb); a mean, a standard deviation, and what a gradient is |
+# | **Time** | 45 minutes to read; the cells run in under a minute on two processor cores |
+#
+# The README that this course grew out of trains for 150 epochs and lowers the rate three times. Of the result it says:
+# after epoch 80 accuracy *rises markedly*; after 110 it *rises slightly*; after 130 it *hardly changes*. It looked at a curve, and
+# so can you. Here each of the three gets a number and an uncertainty, and the first a reason.
+
+# %%
+import copy
+
+import numpy as np
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import MultiStepLR
+
+from resnet_lib import plots, schedule_figures
+from resnet_lib.checks import schedules as check
+from resnet_lib.data import BatchLoader, load_cifar10, normalise
+from resnet_lib.training import README_RECIPE, Recipe, fit, train_step
+
+bundled = load_cifar10("train", size="bundled")
+train = bundled[:3200]
+
+# %% [markdown]
+# ## 1. A function with two faults
+#
+# This is how the README sets the rate at the start of each epoch:
+
+
+# %%
+def readme_adjust(base_lr, optimizer, epoch, epoch_list=None):
+    # Set base_lr as initial LR and adjust learning rate by *0.1 at assigned epochs
+    base_lr = 0.1
+    if epoch_list is not None:
+        index = 0
+        for i, e in enumerate(epoch_list, 1):
+            if epoch >= e:
+                index = i
+            else:
+                break
+        lr = base_lr * (0.1**index)
+
+    for param_group in optimizer.param_groups:
+        param_group["lr"] = lr
+
+    return lr
+
+
+# %% [markdown]
+# **Predict.** It has two faults. Find them by reading, and say for each which call would show it.
+
+# %%
+optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+
+print("base rate 0.4 gives:", readme_adjust(0.4, optimizer, 0, [80, 110, 130]))
+try:
+    readme_adjust(0.1, optimizer, 0)
+except Exception as error:
+    print("without a list:", type(error).__name__)
+
+# %% [markdown]
+# The argument `base_lr` is overwritten, so the function knows one rate only. And without a list of epochs `lr` is never
+# set. In the README's own run neither shows: its rate is 0.1, and it gives a list.
+#
+# So delete the line `base_lr = 0.1`, and one fault is gone? Look at how the README calls its function:
+#
+# ```python
+# learning_rate = 0.1
+# for epoch in range(num_epochs):
+#     learning_rate = adjust_learning_rate(learning_rate, optimizer, epoch, epoch_list=[80, 110, 130])
+# ```
+#
+# **Predict.** With the line deleted, what is the rate in epoch 79, 80, 81 and 85?
+
+
+# %%
+def one_line_deleted(base_lr, optimizer, epoch, epoch_list):
+    index = sum(epoch >= e for e in epoch_list)
+    optimizer.param_groups[0]["lr"] = base_lr * 0.1**index
+    return base_lr * 0.1**index
+
+
+learning_rate, seen = 0.1, {}
+for epoch in range(86):
+    learning_rate = one_line_deleted(learning_rate, optimizer, epoch, [80, 110, 130])
+    seen[epoch] = learning_rate
+print({epoch: f"{seen[epoch]:.0e}" for epoch in (79, 80, 81, 85)})
+
+# %% [markdown]
+# The loop hands the *lowered* rate back as the base rate, and it is lowered again in every epoch: a tenth, a hundredth, a
+# thousandth. From epoch 85 on nothing would move any more. The overwritten argument had protected the run from its own loop. Two faults
+# that cancel are still two faults: **a repair has to look at the call as well.**
+#
+# Repaired, in the course's form: the rate is a function of the epoch and of numbers that stay the same for the whole run. Setting it is
+# a second thing.
+
+
+# %%
+def multi_step(epoch, peak_lr, milestones, factor=0.1):
+    return peak_lr * factor ** sum(epoch >= milestone for milestone in milestones)
+
+
+# %% [markdown]
+# Is it right? PyTorch has a scheduler for this, `MultiStepLR`, which many people have used. Run both through 150 epochs, from another
+# rate than 0.1, and compare all of it. The library has the same function; and its `adjust_learning_rate` is the
+# README's with both faults gone.
+
+# %%
+from resnet_lib import schedules
+
+optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+scheduler = MultiStepLR(optimizer, milestones=[80, 110, 130], gamma=0.1)
+theirs = []
+for _ in range(150):
+    theirs.append(optimizer.param_groups[0]["lr"])
+    optimizer.step()
+    scheduler.step()
+
+# %%
+ours = [multi_step(epoch, 0.4, [80, 110, 130]) for epoch in range(150)]
+library = [schedules.multi_step(epoch, 0.4, [80, 110, 130]) for epoch in range(150)]
+adjusted = [
+    schedules.adjust_learning_rate(0.4, optimizer, epoch, [80, 110, 130])
+    for epoch in range(150)
+]
+print("equal to MultiStepLR in every epoch:", np.allclose(ours, theirs, rtol=1e-12))
+print("and the library's two functions:", ours == library == adjusted)
+
+# %% [markdown]
+# ## 2. The curve
+#
+# The README draws its rates on a logarithmic axis. So do we:
+
+# %%
+epochs = range(README_RECIPE.epochs)
+rates = [README_RECIPE.learning_rate(epoch) for epoch in epochs]
+plots.show(
+    schedule_figures.schedule_curves(
+        {"README": rates}, "Each drop divides the rate by ten"
+    ),
+    alt="Learning rate by epoch on a logarithmic axis, a staircase with equal steps: 0.1 "
+    "until epoch 79, 0.01 from epoch 80, 0.001 from 110 and 0.0001 from 130 to 149.",
+)
+
+# %% [markdown]
+# On a logarithmic axis equal *factors* are equal heights. On a linear one the first drop would take nine tenths of the
+# picture, and the other two could not be seen. Which axis is the right one depends on the question: how far the steps of an epoch can carry the
+# weights goes with the rate itself, and so with the linear axis.
+
+# %%
+reach = np.array(rates)
+share = [reach[a:b].sum() / reach.sum() for a, b in [(0, 80), (80, 150)]]
+print(f"of the sum of all rates: {share[0]:.0%} before epoch 80, {share[1]:.0%} after")
+
+# %% [markdown]
+# Nearly all of the way is gone before the first drop. Keep that in mind when you see what comes after it.
+
+# %% [markdown]
+# ## 3. The lab: five schedules
+#
+# A staircase is one way to lower the rate. Move the knobs; the dashed line is always the README's.
+#
+# **Predict**, then try: which of the five spends the most epochs at 0.01 or more, when all have the peak 0.1? What does
+# the linear schedule look like on the logarithmic axis?
+
+# %%
+from resnet_lib.widgets import ScheduleLab
+
+lab = ScheduleLab()
+lab
+
+# %% [markdown]
+# Your schedule is a recipe that can be trained: `fit(network, train, lab.recipe)`. Here are the five with their usual settings, as a picture that
+# stays when nothing runs:
+
+# %%
+names = ("constant", "multi_step", "cosine", "one_cycle", "linear")
+five = {name: ScheduleLab(name).recipe for name in names}
+rates = {
+    name: [recipe.learning_rate(epoch) for epoch in epochs]
+    for name, recipe in five.items()
+}
+plots.show(
+    schedule_figures.schedule_curves(rates, "Five ways from 0.1 to the end"),
+    alt="Five learning rates over 150 epochs on a logarithmic axis. Constant stays at "
+    "0.1; multi-step is a staircase; cosine and linear bend down slowly and fall "
+    "steeply only in the last epochs; one-cycle first rises from 0.004.",
+)
+
+# %%
+for name, values in rates.items():
+    above = np.mean(np.array(values) > 0.0099)
+    print(f"{name:10} at 0.01 or more in {above:.0%} of the epochs")
+
+# %% [markdown]
+# Constant apart, *linear* keeps the rate up longest, for nine tenths of the run, and the README's staircase lets it go soonest.
+# The smooth ones have no milestones to choose. Which is *best* is a question for training runs at equal budget with
+# several seeds, each with a peak rate that suits it; no curve of rates can answer it.
+
+# %% [markdown]
+# ## 4. What the three drops bought: the README's run
+#
+# The README gives its accuracy as a picture alone. The numbers below were read off that picture, pixel by pixel. They are good to about 0.3
+# points, and worse where the curve is steep; the note is in [data/README.md](../data/README.md).
+
+# %%
+from resnet_lib.runs import load_readme_accuracy
+
+accuracy = 100 * load_readme_accuracy()["test_accuracy"].to_numpy()
+print(len(accuracy), "epochs; the last:", round(accuracy[-1]), "%")
+
+# %% [markdown]
+# What is the gain of a drop? The shortest answer is the epoch after the drop minus the epoch before. Try it on
+# neighbouring epochs in which *nothing* was done to the rate:
+
+# %%
+jumps = np.diff(accuracy[40:80])
+print("largest jump up without a drop, above 2 points:", jumps.max() > 2)
+print("epochs of 39 that jump by more than 1 point:", (np.abs(jumps) > 1).sum())
+
+# %% [markdown]
+# At a rate of 0.1 single epochs jump about by a point or two: any epoch chosen as "before" is partly luck. So compare **windows**: the mean of
+# the last 15 epochs before the drop with the mean of the last 15 before the next one.
+#
+# Two more questions belong to an honest gain. *How far may the wobble have moved it?* And *what would have come anyway?* A curve that
+# rises by itself would have risen without a drop as well. `drop_gains` answers both:
+#
+# - It draws the windows again and again out of their own epochs (a **bootstrap**), in blocks of four neighbours because
+#   epochs follow from each other, and takes the middle 95% of the gains.
+# - It draws a line through the second half of the stretch before the drop, and goes on with it to the middle of the later window:
+#   the **trend**. What the gain is above that is *beyond the trend*.
+#
+# **Predict.** The README's three words are "markedly", "slightly" and "hardly". How many points is each? Which of them will still be
+# above zero beyond the trend?
+
+# %%
+from resnet_lib.analysis import drop_gains
+
+readme_gains = drop_gains(accuracy, drops=(80, 110, 130), window=15)
+plots.show(
+    schedule_figures.accuracy_with_windows(
+        accuracy, readme_gains, 15, "The README's run: one large step, one small one"
+    ),
+    alt="Test accuracy of the README's 150 epochs. It jumps about between 83 and 86 "
+    "percent until the first drop at epoch 80, then stands at 93, sinking a little; "
+    "after the second drop at 94.3; the third changes nothing that can be seen.",
+)
+
+# %%
+plots.show(
+    schedule_figures.gains_with_intervals(
+        {"README": readme_gains}, "Each drop's gain, and what of it the trend leaves"
+    ),
+    alt="Three panels, one for each drop. First: about 8 points, with and without the "
+    "trend. Second: 1.1 points, and 1.5 beyond the trend. Third: a tenth of a point, "
+    "and beyond the trend an interval that holds zero.",
+)
+
+# %%
+for row in readme_gains.itertuples():
+    beyond = "above 0" if row.beyond_low > 0 else "not told apart from 0"
+    print(f"drop at {row.drop}: {row.gain:.1f} points; beyond the trend {beyond}")
+
+# %% [markdown]
+# The README's three statements, one by one:
+#
+# - **80, markedly: confirmed.** Eight points, give or take one, and the trend would have given next to nothing.
+# - **110, slightly: confirmed.** A little over one point. Beyond the trend it is rather more, for in the 30 epochs before,
+#   accuracy was slowly *falling*: look at the blue levels against the grey line between 85 and 110. (Why it falls at a rate of 0.01 is another question,
+#   which this run cannot answer.)
+# - **130, hardly: confirmed**, and it may be nothing at all. The gain is a tenth of a point. The curve was still rising before
+#   the drop, by enough to account for all of it, and a tenth is less than the 0.3 points to which the picture can be read.
+#
+# What the intervals mean: if *this run's* wobble had fallen otherwise, the gain would be in there about nine times in ten (a
+# little less often than the 95% on the label: 15 epochs are few). What they do **not** mean: that another seed, another
+# network or another data set would give a gain in this range. One run knows nothing of that. And the README watched the *test* set
+# while it trained; it chose nothing by it that we know of, but whoever picks milestones by such a curve has used it up.
+
+# %% [markdown]
+# ## 5. The same question to a run of our own
+#
+# A run that was recorded with all it takes to repeat it: **ResNet-20**, the README's schedule squeezed into 15 epochs, so that the drops come at
+# epochs 8, 11 and 13, batches of 128. The drops are read from the recorded rates.
+
+# %%
+from resnet_lib.runs import load_run
+
+RUN = "resnet20_readme_15"
+history = load_run(RUN).history
+own_accuracy = 100 * history["test_accuracy"].to_numpy()
+drops = history.index[history["lr"].diff() < 0].tolist()
+stretches = np.diff([0, *drops, len(history)])
+window = min(15, stretches.min())
+print("drops at", drops, "in", len(history), "epochs; windows of", window, "epochs")
+
+# %% [markdown]
+# **Predict.** Windows of two epochs: which of the questions of section 4 can this run answer, and which not?
+
+# %%
+own_gains = drop_gains(own_accuracy, drops, window)
+plots.show(
+    schedule_figures.accuracy_with_windows(
+        own_accuracy,
+        own_gains,
+        window,
+        "ResNet-20 in 15 epochs: the same picture, smaller",
+    ),
+    alt="Test accuracy of ResNet-20 over 15 epochs. It rises to about 78 percent with a "
+    "dip just before the first drop, then stands at 85, at 86 after the second drop, "
+    "and does not change after the third.",
+)
+
+# %%
+for row in own_gains.itertuples():
+    print(f"drop at {row.drop}: {row.gain:z.1f} points")  # z: 0.0 without a minus
+print("an interval for any of them:", own_gains["gain_low"].notna().any())
+
+# %% [markdown]
+# The same order: the first drop buys most, the second little, the third nothing. Beyond that the run has little to say.
+# There is no interval, for two epochs do not show how much an epoch wobbles. There is no trend either, and here it would matter:
+# before the first drop this network was still learning quickly, so that part of the eight points would have come by
+# themselves. And the windows around the first drop hold one epoch at 79.5% and one at 75.7%; with the better one alone the
+# gain would be six points. **A short run can repeat an order, and not a size.**
+
+# %% [markdown]
+# ## 6. Why a drop helps: a valley, and steps that miss
+#
+# A gradient is computed on a batch. It is the gradient of all images plus *noise*: what these few images want beyond what all
+# want. Take the simplest valley there is, $L(w) = \frac{1}{2} h w^2$, with steps that are off by noise of deviation $\sigma$:
+#
+# $$w \leftarrow w - \eta \, (h w + \sigma \varepsilon).$$
+#
+# Each step takes a share of about $2\eta h$ away from $w^2$, and adds $\eta^2 \sigma^2$. Where the two balance, the loss stops falling. Exactly:
+#
+# $$\text{loss that is left} = \frac{\eta \, \sigma^2}{2\,(2 - \eta h)}.$$
+#
+# It goes with the rate. A tenth of the rate leaves about a tenth of the loss. So why not begin with a low rate? Because real valleys are steep in some
+# directions and flat in others. Let two thousand walkers go down one that has both.
+
+
+# %%
+def walk(rates, steepness=(1.0, 0.01), start=(1.0, 20.0), walkers=2000):
+    """The mean loss after each step, of many walkers with different noise."""
+    generator = np.random.default_rng(0)
+    h = np.array(steepness)
+    w = np.tile(start, (walkers, 1))
+    losses = []
+    for rate in rates:
+        losses.append((h * w**2).sum(1).mean() / 2)
+        w = w - rate * (h * w + generator.normal(size=w.shape))
+    return losses
+
+
+# %% [markdown]
+# **Predict.** Three walks of 1,500 steps: at a rate of 0.5, at 0.05, and at 0.5 with a drop to 0.05 at step 1,000. Which is lowest at
+# step 200, and which at the end?
+
+# %%
+steps = np.arange(1500)
+walks = {
+    "0.5 throughout": walk(np.full(1500, 0.5)),
+    "0.05 throughout": walk(np.full(1500, 0.05)),
+    "0.5, from step 1,000 on 0.05": walk(np.where(steps < 1000, 0.5, 0.05)),
+}
+figure = schedule_figures.loss_by_step(
+    {name: (steps, losses) for name, losses in walks.items()},
+    "mean loss",
+    "The high rate goes far, the low rate goes deep",
+)
+figure.axes[0].set(yscale="log")
+plots.show(
+    figure,
+    alt="Mean loss of three walks on a logarithmic axis. At 0.5 it falls within 500 steps "
+    "to 0.3 and stays there. At 0.05 it falls slowly and is not done after 1,500 steps. "
+    "With the drop it falls from 0.3 at once, to below both others.",
+)
+
+# %%
+left = sum(0.5 / (2 * (2 - 0.5 * h)) for h in (1.0, 0.01))
+print(
+    "formula within 5%:", abs(np.mean(walks["0.5 throughout"][900:]) / left - 1) < 0.05
+)
+at_200, at_the_end = ({name: w[i] for name, w in walks.items()} for i in (200, -1))
+print("lowest at step 200:", min(list(at_200)[:2], key=at_200.get))
+print("lowest at the end:", min(at_the_end, key=at_the_end.get))
+
+# %% [markdown]
+# The high rate crosses the flat direction, and then hovers at the level of its noise. The low rate could go deeper, but is
+# still on its way. The drop has both, and it pays **at once**: the steep direction settles within some 40 steps. This is the
+# shape of the README's curve at epoch 80.
+#
+# A valley of two numbers is a picture, not a proof. Does it describe a *network*? It makes three claims that can be measured: the noise is large
+# beside the gradient; a step as long as the high rate's misses the bottom along its direction; and the gain of a drop is lost again when the rate goes back up.
+
+# %% [markdown]
+# ## 7. Measured in a network
+#
+# A small residual network, trained at 0.1 for four epochs on 3,200 images, is the checkpoint from which everything else in this section starts.
+
+# %%
+from resnet_lib.models import BasicBlock, ResNet
+
+torch.manual_seed(0)
+network = ResNet(BasicBlock, (1, 1, 1), shortcut="A", widths=(8, 16, 32))
+history = fit(
+    network, train, Recipe(epochs=4, batch_size=32, peak_lr=0.1), progress=False
+)
+print("better than guessing:", history["train_accuracy"].iloc[-1] > 0.2)
+print(f"{sum(p.numel() for p in network.parameters()):,} weights")
+
+# %% [markdown]
+# **First claim: noise.** The gradients of the 100 batches of an epoch, and their mean, which is the gradient of all 3,200 images. How far is a batch's
+# gradient from the mean, and how long is the mean itself?
+#
+# **Predict.** Is the noise a tenth of the gradient, as long as it, or longer?
+
+# %%
+from resnet_lib.gradient_noise import loss_along, measure_gradient_noise
+
+network.train()
+batches = BatchLoader(train, batch_size=32, shuffle=True, seed=1)
+noise = measure_gradient_noise(network, batches)
+print("batches, weights:", tuple(noise.gradients.shape))
+print("noise longer than the mean gradient:", noise.ratio > 1.2)
+
+# %% [markdown]
+# In our runs it was about two to three times as long: most of a step is not what all images want, but what these 32 do. (Larger batches stray
+# less, by the square root of their size; notebook 08 lives on that.)
+#
+# **Second claim: the step.** Go from the checkpoint along the gradient of one batch, farther and farther, and look at the loss of 400 images. Do the same along
+# the mean gradient. With momentum 0.9 the velocity takes each gradient along for about ten steps, so in the end it moves the weights by ten times the rate: a length
+# of 1 at a rate of 0.1, and 0.1 at 0.01.
+#
+# **Predict.** Along which of the two does the loss fall farther? Where is the bottom: before or behind the length of 1?
+
+# %%
+some = normalise(train.images[::8]), train.labels[::8]
+lengths = (0.01, 0.03, 0.1, 0.3, 1, 3)
+(start,) = loss_along(network, *some, noise.mean, [0])
+along_mean = np.array(loss_along(network, *some, noise.mean, lengths)) - start
+along_batches = [loss_along(network, *some, g, lengths) for g in noise.gradients[:6]]
+along_batches = np.mean(along_batches, axis=0) - start
+
+# %%
+plots.show(
+    schedule_figures.loss_along_steps(
+        lengths,
+        {"one batch (mean of 6)": along_batches, "all 3,200 images": along_mean},
+        {"rate 0.1": 1, "rate 0.01": 0.1},
+        "Along one batch's gradient the way down is short",
+    ),
+    alt="Change of the loss over the length of a step. Along the gradient of one batch "
+    "it falls a little until a length of about 0.3 and is going up at 1. Along the mean "
+    "gradient it falls several times as far, to a length of about 1.",
+)
+
+# %%
+at = dict(zip(lengths, zip(along_batches, along_mean)))
+print("at 0.1 both have gone down:", at[0.1][0] < 0 and at[0.1][1] < 0)
+print("at 1 a batch's gradient has brought less:", at[1][0] > at[1][1])
+print("at 3 a batch's gradient has led uphill:", at[3][0] > 0)
+
+# %% [markdown]
+# The direction of one batch is a good one for a short way. At the length that belongs to 0.1 the loss of *all* images is already
+# past the bottom and on its way up the other side, and at 0.01 it is still going down. The mean gradient would carry farther: it is the noise that makes the long step miss.
+#
+# **Third claim: there and back.** From the checkpoint three networks go on with the same batches. One stays at 0.1. One drops to 0.01. And one drops for
+# an epoch, and then goes back to 0.1.
+#
+# **Predict.** What becomes of the third one's gain when the rate goes back up: does it keep it, keep half of it, or lose it?
+
+
+# %%
+def go_on(network, rate, epoch):
+    """Train for one epoch; returns a copy that has, and its loss every ten steps."""
+    network, losses = copy.deepcopy(network), []
+    optimizer = SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
+    loader = BatchLoader(train, 32, augment=True, shuffle=True)
+    network.train()
+    for step, (images, labels) in enumerate(loader.epoch(epoch)):
+        if step % 10 == 0:
+            losses += loss_along(network, *some, noise.mean, [0])
+        train_step(network, optimizer, images, labels)
+    return network, losses
+
+
+# %%
+stays, stay_1 = go_on(network, 0.1, epoch=4)
+dropped, drop_1 = go_on(network, 0.01, epoch=4)
+_, stay_2 = go_on(stays, 0.1, epoch=5)
+_, drop_2 = go_on(dropped, 0.01, epoch=5)
+_, back_2 = go_on(dropped, 0.1, epoch=5)
+
+# %%
+steps = np.arange(0, 200, 10)
+figure = schedule_figures.loss_by_step(
+    {
+        "stays at 0.1": (steps, stay_1 + stay_2),
+        "drops to 0.01": (steps, drop_1 + drop_2),
+        "back to 0.1 after an epoch": (steps[9:], drop_1[9:] + back_2),
+    },
+    "loss of 400 training images",
+    "The drop pays at once, and is paid back at once",
+)
+plots.show(
+    figure,
+    alt="Training loss over 200 steps. At 0.1 it jumps about around its level. After the "
+    "drop to 0.01 it falls, soonest in the first steps, and hardly jumps. When the rate "
+    "goes back to 0.1 it rises to the level of the network that had stayed there.",
+)
+
+# %%
+means = [np.mean(losses[2:]) for losses in (stay_1, drop_1, drop_2, back_2)]
+print("lower after the drop than without it:", means[1] < means[0])
+print("and higher again when the rate goes back up:", means[3] > means[2])
+
+# %% [markdown]
+# Within some thirty steps the drop has paid, and within as many it is lost again. So what this drop gave at once is not a better place that the low rate has found. It
+# is the **noise that the high rate kept adding, taken away**. The place where the weights are is due to the high rate: in the README's run it
+# had gone 96% of the way.
+#
+# Be exact about what this shows. It is one small network, early in its training, on 3,200 images, and it is *training* loss. That a drop late in a long run works by the same
+# means, and that the same holds for test accuracy, is what one would expect from the valley; we have not measured it here. A low rate does more besides: it goes on learning (the lower line keeps falling), and
+# over many epochs it fits the training set more closely, which need not help on the test set. What a drop does in large networks is disputed: You
+# et al. (2019) hold that the high rate keeps the network from memorising noise, and that the low one then learns the finer patterns.
+
+# %% [markdown]
+# ## 8. Where does 0.1 come from? A range test
+#
+# The first rate of a schedule should be high, but not too high. A quick way to see what "too high" is: begin far too low, multiply the rate a little with every step, and
+# watch the loss of each batch (Smith 2017). One epoch of 157 steps is enough.
+#
+# **Predict.** From 0.0001 to 10: at what rate does learning begin to show, and at what rate does it break?
+
+# %%
+torch.manual_seed(0)
+fresh = ResNet(BasicBlock, (1, 1, 1), shortcut="A", widths=(8, 16, 32)).train()
+optimizer = SGD(fresh.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-4)
+batches = BatchLoader(bundled, 32, augment=True, shuffle=True)
+tried, losses = np.geomspace(1e-4, 10, len(batches)), []
+for rate, (images, labels) in zip(tried, batches):
+    optimizer.param_groups[0]["lr"] = rate
+    losses.append(train_step(fresh, optimizer, images, labels)[0])
+
+# %%
+mean_of_15 = np.convolve(losses, np.ones(15) / 15, "same")
+mean_of_15[:7] = mean_of_15[-7:] = np.nan
+best = tried[np.nanargmin(mean_of_15)]
+plots.show(
+    schedule_figures.range_test(
+        tried, losses, mean_of_15, "Too low to learn, useful, too high"
+    ),
+    alt="Training loss while the rate rises from 0.0001 to 10. Up to about 0.001 it stays "
+    "at guessing, between 0.01 and 1 it falls, and beyond 3 it shoots up.",
+)
+
+# %%
+print("lowest between 0.01 and 5:", 0.01 < best < 5)
+print("worse than guessing in the end:", np.mean(losses[-5:]) > np.log(10))
+
+# %% [markdown]
+# Far below 0.01 the network does not learn in so few steps; near 10 it breaks. Between them lie two decades, with 0.1 in the middle. Read no more from it than
+# that: the curve is noisy, it is one seed, and it shows the *first steps* of a run. A rate that is good for them need not be
+# the best peak of a schedule. For that, train with several and compare on the validation split.
+
+# %% [markdown]
+# ## Summary
+#
+# - A schedule is a function of the epoch. The README's had two faults; one hid the other's damage, and a repair has to look at the call.
+# - The gain of a drop needs windows, an interval and the trend. In the README's run: eight points at 80, one at 110, and a tenth at 130
+#   that cannot be told from nothing. All three of its statements hold.
+# - The interval is about one run's wobble. It knows nothing of other seeds.
+# - In a valley with noise the loss that is left goes with the rate: high rates go far, low ones go deep.
+# - In a small network we measured noise longer than the gradient, steps that miss along it, and a gain that came within
+#   a few steps of a drop and went when the rate was raised again.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Repair the README's function, as a function that only *computes* the rate: a tenth of `base_lr` for each epoch of the list that is reached, and `base_lr` if there is no list.
+
+
+# %%
+def rate(base_lr, epoch, epoch_list=None):
+    return ...
+
+
+check.readme_rate(rate)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def rate(base_lr, epoch, epoch_list=None):
+#     reached = sum(epoch >= e for e in epoch_list or ())
+#     return base_lr * 0.1**reached
+#
+#
+# check.readme_rate(rate)
+# ```
+# </details>
+#
+# **2.** Write the cosine schedule: half a wave from `peak_lr` at epoch 0 down to 0 at `epochs`.
+
+
+# %%
+def cosine(epoch, peak_lr, epochs):
+    return ...
+
+
+check.cosine_rate(cosine)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# import math
+#
+#
+# def cosine(epoch, peak_lr, epochs):
+#     return peak_lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+#
+#
+# check.cosine_rate(cosine)
+# ```
+# </details>
+#
+# **3.** Measure a gain by windows: the mean of the last `window` epochs of a run, minus the mean of the `window` epochs before the
+# drop. (`drop` is the first epoch at the lower rate, counted from 0; `accuracy` is a tensor.)
+
+
+# %%
+def gain(accuracy, drop, window):
+    return ...
+
+
+check.gain_of_drop(gain)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def gain(accuracy, drop, window):
+#     return accuracy[-window:].mean() - accuracy[drop - window : drop].mean()
+#
+#
+# check.gain_of_drop(gain)
+# ```
+# </details>
+#
+# **4.** A valley of steepness $h = 1$ and noise of deviation $\sigma = 1$: what loss is left at a rate of 0.2? Compute it by the formula of section 6, or let walkers find out.
+
+# %%
+answer = ...
+check.loss_left(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# answer = 0.2 / (2 * (2 - 0.2))
+# check.loss_left(answer)
+# ```
+#
+# Walkers: `np.mean(walk(np.full(2000, 0.2), steepness=(1.0,), start=(0.0,))[500:])`
+# </details>
+#
+# **5.** *Is it evidence?* One schedule is compared with another, with three seeds each. Seed by seed it is ahead by 0.1, 0.2 and 0.3
+# points of test accuracy. How far does the 95% interval of the mean difference reach to each side? (`resnet_lib.analysis.mean_interval` knows.)
+
+# %%
+answer = ...
+check.interval_of_three(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# from resnet_lib.analysis import mean_interval
+#
+# mean, low, high = mean_interval([0.1, 0.2, 0.3])
+# answer = high - mean
+# check.interval_of_three(answer)
+# ```
+#
+# Ahead three times of three, and still not evidence: 0.2 ± 0.25 points holds zero. With three seeds, differences of a quarter of a point are within
+# the luck of the draw; ten seeds would tell.
+# </details>
+
+# %% [markdown]
+# ## References
+#
+# - K. He, X. Zhang, S. Ren, J. Sun, [*Deep Residual Learning for Image Recognition*](https://arxiv.org/abs/1512.03385), 2015: the recipe with drops (§4.2).
+# - L. N. Smith, [*Cyclical Learning Rates for Training Neural Networks*](https://arxiv.org/abs/1506.01186), 2017: the range test (§3.3).
+# - L. N. Smith, N. Topin, [*Super-Convergence*](https://arxiv.org/abs/1708.07120), 2017: one-cycle.
+# - I. Loshchilov, F. Hutter, [*SGDR: Stochastic Gradient Descent with Warm Restarts*](https://arxiv.org/abs/1608.03983), 2017: the cosine.
+# - S. McCandlish, J. Kaplan, D. Amodei, OpenAI Dota Team, [*An Empirical Model of Large-Batch Training*](https://arxiv.org/abs/1812.06162), 2018: noise and signal of gradients.
+# - K. You, M. Long, J. Wang, M. I. Jordan, [*How Does Learning Rate Decay Help Modern Neural Networks?*](https://arxiv.org/abs/1908.01878), 2019: another explanation than noise.
+# - D. N. Politis, J. P. Romano, *A circular block-resampling procedure for stationary data*, in *Exploring the Limits of Bootstrap*, 1992.

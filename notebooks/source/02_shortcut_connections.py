@@ -812,19 +812,20 @@ print("56 plain, no batch norm, below 2:", switches(56, "plain", False) < 2)
 # front of the ReLUs. Shortcuts hold against it. Does the slope say so too?
 
 # %%
-for name in ("plain", "residual"):
-    without = autocorrelation(slope_along_line(56, name, batch_norm=False), 1)[1]
-    print(
-        f"{name}, smoother without batch norm:",
-        without > neighbours[f"{name}, 56"] + 0.1,
-    )
+without = {
+    name: autocorrelation(slope_along_line(56, name, batch_norm=False), 1)[1]
+    for name in ("plain", "residual")
+}
+for name, value in without.items():
+    smoother = value > neighbours[f"{name}, 56"] + 0.1
+    print(f"{name}, smoother without batch norm:", smoother)
+print("and plain as smooth as residual:", without["plain"] > without["residual"] - 0.3)
 
 # %% [markdown]
-# It does, though without batch norm the slope of the deep plain net is still rougher than that of the residual one. Two
-# cautions: this is one line, at the start of training; and how much of what shortcuts do for training is explained by
-# shattering, rather than by the gradients' size or the shape of the loss, is an open question. In its favour, Balduzzi
-# et al. removed it from plain nets by a special start ("looks linear") and could then train them very deep without
-# shortcuts.
+# It does, though even without batch norm the slope is rougher in the plain net than in the residual one. Two cautions:
+# this is one line, at the start of training; and how much of what shortcuts do for training is explained by shattering,
+# rather than by the gradients' size or the shape of the loss, is an open question. In its favour, Balduzzi et al.
+# removed it from plain nets by a special start ("looks linear") and could then train them very deep without shortcuts.
 
 # %% [markdown]
 # ## 9. Long and short paths

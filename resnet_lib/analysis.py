@@ -135,6 +135,16 @@ def _redraw(values: np.ndarray, block: int, generator: np.random.Generator) -> n
     return values[positions.reshape(DRAWS, -1)[:, :count]]
 
 
+def epochs_to_reach(accuracy: ArrayLike, level: float) -> float:
+    """How many epochs a run took until its accuracy was first `level` or more; NaN if it never was.
+
+    A first time is an early time: at a high learning rate single epochs jump above what a run can keep.
+    Raises ValueError if the accuracy is not one finite number an epoch.
+    """
+    reached = _series(accuracy) >= level
+    return float(reached.argmax() + 1) if reached.any() else math.nan
+
+
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Mean over seeds, and Student's interval for it: where the mean of very many seeds may be expected.
 

@@ -15,6 +15,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from resnet_lib.analysis import (
     class_accuracies,
     drop_gains,
+    epochs_to_reach,
     mean_interval,
     paired_differences,
     student_quantile,
@@ -127,6 +128,14 @@ def test_short_windows_give_gains_and_no_pretence_of_an_interval():
 def test_bad_input_of_drop_gains_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         drop_gains(**({"accuracy": np.zeros(40), "drops": (20,)} | arguments))
+
+
+def test_epochs_are_counted_until_a_level_is_first_reached():
+    accuracy = [0.3, 0.5, 0.45, 0.6]
+    assert [epochs_to_reach(accuracy, level) for level in (0.2, 0.5, 0.55, 0.6)] == [1, 2, 4, 4]
+    assert math.isnan(epochs_to_reach(accuracy, 0.7))
+    with pytest.raises(ValueError, match="finite number an epoch"):
+        epochs_to_reach([0.5, math.nan], 0.4)
 
 
 # Seeds

@@ -13,7 +13,7 @@ import typer
 from resnet_lib import distributed
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import DataError, load_cifar10
-from resnet_lib.models import create_model
+from resnet_lib.fast import FAST_CPU, create_network
 from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.training import RECIPES, Recipe, TrainingDiverged, TrainingInterrupted, fit, pick_device
 
@@ -25,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipeName = StrEnum("RecipeName", {name: name for name in RECIPES})
+ALL_RECIPES = RECIPES | {"fast_cpu": FAST_CPU}
+RecipeName = StrEnum("RecipeName", {name: name for name in ALL_RECIPES})
 Shortcut = StrEnum("Shortcut", {"A": "A", "B": "B", "C": "C", "none": "none"})
 Stem = StrEnum("Stem", {"cifar": "cifar", "readme": "readme", "imagenet": "imagenet"})
 Size = StrEnum("Size", {"auto": "auto", "full": "full", "bundled": "bundled"})
@@ -58,7 +59,10 @@ def data(
 @app.command()
 def train(
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="resnet18, resnet34, resnet50, or a depth 6n + 2 such as resnet110.")
+        str,
+        typer.Option(
+            metavar="NAME", help="resnet18, resnet34, resnet50, fast_resnet, or a depth 6n + 2 such as resnet110."
+        ),
     ] = "resnet20",
     shortcut: Annotated[
         Shortcut | None,
@@ -73,8 +77,8 @@ def train(
     recipe: Annotated[
         RecipeName,
         typer.Option(
-            help="Optimiser, schedule and augmentation: of the README (150 epochs, batches of 32) "
-            "or of He et al. 2015 (164 epochs, batches of 128)."
+            help="Optimiser, schedule and augmentation: of the README (150 epochs, batches of 32), "
+            "of He et al. 2015 (164 epochs, batches of 128), or fast_resnet's own (16 epochs, batches of 500)."
         ),
     ] = RecipeName.readme,
     epochs: Annotated[
@@ -118,7 +122,7 @@ def train(
     chosen_device = pick_device(device)
     run = RunFolder(out, describe_session(chosen_device))
     torch.manual_seed(seed)
-    network = create_model(model, stem=stem.value, shortcut=shortcut.value if shortcut else None)
+    network = create_network(model, stem=stem.value, shortcut=shortcut.value if shortcut else None)
     train_data = load_cifar10("train" if evaluate_on == "test" else "train_part", size)
     main_process = distributed.is_main()  # it alone writes
     if main_process:
@@ -196,7 +200,7 @@ def record(
 
 def choose_recipe(name: str, epochs: int | None, batch_size: int | None, seed: int) -> Recipe:
     """The recipe of that name, with what the user changes of it."""
-    recipe = replace(RECIPES[name], seed=seed)
+    recipe = replace(ALL_RECIPES[name], seed=seed)
     if epochs is not None:
         recipe = recipe.scaled_to(epochs)
     return recipe if batch_size is None else replace(recipe, batch_size=batch_size)

@@ -5,10 +5,11 @@
 
 from dataclasses import dataclass, replace
 
+from resnet_lib.fast import FAST_CPU
 from resnet_lib.training import README_RECIPE, Recipe
 
 # Training on one AVX2 core, one process a core, batches of 128; evaluation takes about a third of the time an image.
-IMAGES_PER_SECOND = {"resnet8": 630, "resnet20": 235, "resnet32": 145, "resnet56": 82}
+IMAGES_PER_SECOND = {"resnet8": 630, "resnet20": 235, "resnet32": 145, "resnet56": 82, "fast_resnet": 130}
 IMAGES_PER_CLASS = {("train", "full"): 5000, ("train_part", "full"): 4500, ("train", "bundled"): 500}
 EVALUATION_IMAGES = {("train", "full"): 10_000, ("train_part", "full"): 5_000, ("train", "bundled"): 1_000}
 
@@ -128,6 +129,10 @@ def _twin_runs(seed: int) -> list[TrainingRun]:
     ]
 
 
+def _fast_run(name: str, seed: int, split: str) -> TrainingRun:
+    return TrainingRun(name, "fast_resnet", replace(FAST_CPU, seed=seed), split=split, keep_weights=split == "train")
+
+
 PLANNED: dict[str, Item] = {
     item.name: item
     for item in (
@@ -139,6 +144,8 @@ PLANNED: dict[str, Item] = {
         _sweep(),
         *(run for seed in SCHEDULE_SEEDS for run in _schedule_runs(seed)),
         *(run for seed in TWIN_SEEDS for run in _twin_runs(seed)),
+        # On the validation split until its settings are chosen.
+        _fast_run("fast_validation_0", 0, "train_part"),
     )
 }
 

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from resnet_lib.data import DATA_DIR, Cifar10, load_cifar10
+from resnet_lib.fast import FastRecipe, create_network, training_flops
 from resnet_lib.gradient_grid import GRID_FILE, record_gradient_grid, save_gradient_grid
-from resnet_lib.models import create_model
 from resnet_lib.notes import Notes, first_losses, first_of_each_class
 from resnet_lib.plan import GradientFlow, Item, PeakSweep, TrainingRun
 from resnet_lib.provenance import RunFolder, describe_session
@@ -110,6 +110,12 @@ class Recorder:
             "first_losses": notes.first_losses,
             "sessions": read_sessions(folder),
         }
+        if isinstance(recipe, FastRecipe):
+            evaluated = load_cifar10(run.evaluate_on, run.size)
+            provenance |= {
+                "flop": training_flops(model, recipe, len(train_data)),
+                "mirrored_accuracy": evaluate(model, evaluated, mirrored=True),
+            }
         write_json(results / f"{run.name}.json", provenance)
         write_csv(results / f"{run.name}.csv", history)
 
@@ -184,7 +190,7 @@ def make_model(run: TrainingRun, seed: int) -> nn.Module:
     """The network at its start, on the device and in the memory format in which `fit` trains it."""
     torch.set_flush_denormal(True)  # as `fit` does, so that what is measured before it is measured alike
     torch.manual_seed(seed)
-    model = create_model(run.model, shortcut=run.shortcut)
+    model = create_network(run.model, shortcut=run.shortcut)
     return model.to(pick_device(), memory_format=torch.channels_last)
 
 
@@ -214,7 +220,7 @@ def save_weights(run: TrainingRun, model: nn.Module, history: pd.DataFrame, fold
     test = load_cifar10("test", "bundled")
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    rounded = create_model(run.model, shortcut=run.shortcut)
+    rounded = create_network(run.model, shortcut=run.shortcut)
     rounded.load_state_dict(half)
     accuracy, exact = evaluate(rounded, test), evaluate(model, test)
     if accuracy < exact - 0.002:

@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from resnet_lib.data import DATA_DIR
+from resnet_lib.fast import create_network
 from resnet_lib.files import atomic_write
-from resnet_lib.models import create_model
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def load_trained(name: str, root: str | Path | None = None) -> nn.Module:
     Raises FileNotFoundError that lists the networks there are.
     """
     model_settings, tensors = _read_weights(name, root)
-    model = create_model(model_settings["model"], shortcut=model_settings["shortcut"])
+    model = create_network(model_settings["model"], shortcut=model_settings["shortcut"])
     model.load_state_dict(tensors)  # copies into float32, whatever the file has
     return model.eval()
 

@@ -14,12 +14,11 @@ from resnet_lib.fast import (
     FastLoader,
     FastRecipe,
     FastResNet,
-    Muon,
     fast_resnet,
     move_and_mirror,
-    orthogonalise,
     whitening_filters,
 )
+from resnet_lib.muon import Muon, orthogonalise
 from resnet_lib.training import evaluate, fit, predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -677,7 +677,7 @@ for letter, index in zip("ABCD", doubtful):
 # | C | cat | 2 | 2 (dog) | 0 | 1 |
 # | D | cat | 2 | 2 (bird) | 1 | 0 |
 #
-# Only A's label was voted down; at 32 × 32 pixels people are not sure either. They count a label as wrong if fewer than three of
+# Only A's label was voted down; at 32 × 32 pixels people are not sure either. The authors count a label as wrong if fewer than three of
 # the five were for it (so A, C and D, but not B), and find 54 in CIFAR-10's test set, 0.54%. Against an error of 8.75% (He et al.'s
 # ResNet-20) that is little. But a large transformer is right on 99.5% (Dosovitskiy et al. 2020): its 50 errors are as many as there are
 # doubtful labels. **Near the top of a leaderboard, a score no longer says who recognises more.**

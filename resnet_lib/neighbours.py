@@ -1,8 +1,8 @@
 """Which images of one set resemble which of another: the search for near-duplicates of test images in a training set.
 
-CIFAR-10 has no test image that is also a training image to the bit, but nearly 300 that are one in another crop, size or
-colour, or very like one (Barz & Denzler 2020, arXiv:1902.00423). Two descriptions of an image find many of them: its pixels, and the
-differences between neighbouring pixels, to which brightness and contrast make no difference.
+No test image of CIFAR-10 is also a training image to the bit, but nearly 300 are one in another crop, size or colour,
+or very like one (Barz & Denzler 2020, arXiv:1902.00423). Two descriptions of an image find many of them: its pixels,
+and the differences between neighbouring pixels, to which brightness and contrast make no difference.
 """
 
 from collections.abc import Callable

@@ -23,7 +23,9 @@ from resnet_lib.training import evaluate, fit, predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPE = FastRecipe(epochs=2, batch_size=40, peak_lr=0.24, schedule="linear", weight_decay=1e-3, low_epochs=1)
+RECIPE = FastRecipe(
+    epochs=2, batch_size=40, peak_lr=0.24, schedule="linear", weight_decay=1e-3, low_resolution=24, low_epochs=1
+)
 
 
 @pytest.fixture(scope="module")

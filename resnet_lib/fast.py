@@ -184,7 +184,7 @@ class FastRecipe(Recipe):
         return FastLoader(data, self, rank, world_size)
 
 
-# 18 epochs, more than half of them at 20 × 20 pixels, where an image costs a third as much. The rates are those that K. Jordan
+# 18 epochs, ten of them at 20 × 20 pixels, where an image costs a third as much. The rates are those that K. Jordan
 # published for batches of 2,000 without shortcuts; the penalty, there too, is 2e-6 for each image of a batch.
 FAST_CPU = FastRecipe(
     epochs=18,

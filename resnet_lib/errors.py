@@ -28,7 +28,8 @@ def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, classes: Sequence[
     for name, values in (("predictions", predicted), ("labels", labels)):
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= len(classes):
             raise ValueError(
-                f"{name} from {values.min()} to {values.max()}: expected indices of {len(classes)} classes."
+                f"{name} from {values.min()} to {values.max()}, {values.dtype}: expected indices of {len(classes)} "
+                "classes."
             )
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (labels, predicted), 1)

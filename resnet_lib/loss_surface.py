@@ -5,8 +5,7 @@ Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the Loss Landscape of Neur
 **Batch norm.** By default the loss is that of batch norm in train mode, with the mean and variance of these very images
 ("batch"): the loss that training descends, and a function of the weights alone. In evaluation mode ("running", as in Li
 et al.'s own code) the statistics are those that the trained weights left behind; for other weights they are wrong, and
-the further away, the more of the rise comes from that alone. Both are recorded, so that a reader can see which
-conclusions depend on the choice.
+the further away, the more of the rise comes from that alone. Measure both to see which conclusions depend on it.
 """
 
 import copy

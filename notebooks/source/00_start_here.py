@@ -212,7 +212,7 @@ plots.show(
 # | [**03 Building a ResNet**](03_building_a_resnet.ipynb) | How do I write one I can trust? |
 # | [**04 CIFAR-10**](04_cifar10.ipynb) | What does the network see, and can a score on it be trusted? |
 # | [**05 Training**](05_training.ipynb) | What happens in a run, and can I trust what it reports? |
-# | 06 Learning-rate schedules | What does a drop of the learning rate buy? |
+# | [**06 Learning-rate schedules**](06_learning_rate_schedules.ipynb) | What does a drop buy? |
 # | 07 Degradation and anatomy | Is it really the gradients? |
 # | 08 Fast and far | How fast can it go, and how far out? |
 # | 09 Spot the bug | Can I find what is wrong? |

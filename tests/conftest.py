@@ -13,3 +13,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def subnormal_floats() -> None:
+    """Training flushes them to 0 in the whole process, after which hypothesis refuses to draw any floats."""
+    torch.set_flush_denormal(False)

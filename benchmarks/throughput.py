@@ -78,7 +78,7 @@ def usual_way(setting: str, data: Cifar10) -> float:
     loader = DataLoader(PilImages(data), batch_size, shuffle=True, num_workers=2, persistent_workers=True)
     optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     loss_sum = torch.zeros(())
-    batches = until_first(loader)
+    batches = with_workers_running(loader)
     start = time.perf_counter()
     for images, labels in batches:
         optimizer.zero_grad()
@@ -89,8 +89,8 @@ def usual_way(setting: str, data: Cifar10) -> float:
     return len(data) / (time.perf_counter() - start)
 
 
-def until_first(loader: DataLoader) -> Iterator:
-    """The loader's iterator, its workers running."""
+def with_workers_running(loader: DataLoader) -> Iterator:
+    """An epoch of the loader, after one that its workers needed to start."""
     for _ in loader:
         pass
     return iter(loader)

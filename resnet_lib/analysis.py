@@ -6,15 +6,15 @@ wobble says nothing about another seed, and seeds nothing about another data set
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 
 CONFIDENCE = 0.95
-NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+NORMAL_QUANTILE = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 DRAWS = 4000  # of the bootstrap: an end of an interval then moves by some 2% of its width between two seeds
 
 
@@ -192,11 +192,8 @@ def wilson_interval(correct: int, total: int, confidence: float = CONFIDENCE) ->
     """
     if total < 1 or not 0 <= correct <= total:
         raise ValueError(f"{correct} right of {total}: expected 0 ≤ right ≤ total, and a total of at least 1.")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = correct / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    reach = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return Interval(share, max(centre - reach, 0.0), min(centre + reach, 1.0))
+    low, high = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return Interval(correct / total, float(low), float(high))
 
 
 def class_accuracies(
@@ -229,20 +226,4 @@ def student_quantile(confidence: float, degrees: int) -> float:
     """
     if not 0 < confidence < 1 or degrees < 1:
         raise ValueError(f"confidence={confidence}, degrees={degrees}: expected a share, and at least 1 degree.")
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # halvings: as exact as a float
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_share(middle, degrees) < confidence else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
-def _student_share(angle: float, degrees: int) -> float:
-    """P(|T| ≤ t) at t = sqrt(degrees) · tan(angle): Abramowitz & Stegun 1964, 26.7.3 and 26.7.4."""
-    odd = degrees % 2
-    term = math.cos(angle) if odd else 1.0
-    total = term if degrees > 1 else 0.0
-    for power in range(2 + odd, degrees - 1, 2):
-        term *= math.cos(angle) ** 2 * (power - 1) / power
-        total += term
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
+    return float(stats.t.ppf((1 + confidence) / 2, degrees))

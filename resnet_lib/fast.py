@@ -1,8 +1,8 @@
-"""A residual network and a recipe that reach the README's accuracy within a lecture, without a GPU.
+"""A residual network and a recipe made to train quickly without a GPU.
 
 The tricks, each a few lines that can be switched off, are those of K. Jordan's airbench (2024, arXiv:2404.00498; its
 later version with Muon) and of T. Swenson's hlb-CIFAR10, whose networks have no shortcuts; here they train a residual
-one. Notebook 08 takes them away one by one.
+one. Smaller images in the first epochs are an older idea: J. Howard's progressive resizing (DAWNBench, 2018).
 """
 
 import copy
@@ -47,7 +47,7 @@ class FastBlock(nn.Module):
 class FastResNet(nn.Module):
     """A fixed whitening convolution, three stages, global max-pooling and a scaled linear classifier.
 
-    (N, 3, H, W) float, normalised, H and W at least 17 → (N, num_classes) logits. A stage is a convolution to its
+    (N, 3, H, W) float, normalised, H and W at least 9 → (N, num_classes) logits. A stage is a convolution to its
     width, a 2×2 max-pool, batch norm, activation, and its blocks.
 
     Parameters
@@ -160,9 +160,22 @@ class FastRecipe(Recipe):
     low_resolution: int = 20
     low_epochs: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.peak_lr, self.vector_lr, self.head_lr) <= 0:
+            rates = f"peak_lr={self.peak_lr}, vector_lr={self.vector_lr}, head_lr={self.head_lr}"
+            raise ValueError(f"{rates}: all must be above 0, since each group's rate is a multiple of the first.")
+        if not 0 <= self.low_epochs <= self.epochs or self.low_resolution < 1 or self.padding < 0:
+            raise ValueError(
+                f"low_epochs={self.low_epochs}, low_resolution={self.low_resolution}, padding={self.padding}: expected "
+                f"0 to epochs={self.epochs}, at least 1, and 0 or more."
+            )
+
     def scaled_to(self, epochs: int) -> "FastRecipe":
         """`Recipe.scaled_to`; the epochs at low resolution keep their share."""
-        return replace(super().scaled_to(epochs), low_epochs=round(self.low_epochs * epochs / self.epochs))
+        low_epochs = round(self.low_epochs * epochs / self.epochs)
+        scaled = Recipe.scaled_to(replace(self, low_epochs=0), epochs)  # which may be fewer than those of now
+        return replace(scaled, low_epochs=low_epochs)
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
         """Muon for what has the shape of a filter, SGD for the rest; `fit` sets each rate to its share of the first."""

@@ -14,19 +14,19 @@ from torch.optim import Optimizer
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the closest matrix with orthonormal rows or columns: all singular values between about 0.7 and 1.2.
+    """The matrix with its singular vectors kept, and its singular values brought near 1.
 
-    (m, n) float → the same shape. A polynomial of odd degree, applied again and again, takes every singular value to
-    the neighbourhood of 1: Newton and Schulz's iteration with K. Jordan's coefficients ("Muon", 2024), which rise
-    fastest from 0.
+    (m, n) float → the same shape. A polynomial of odd degree is applied again and again: Newton and Schulz's iteration
+    with K. Jordan's coefficients ("Muon", 2024), which rise steeply from 0. In five steps, singular values from a
+    hundredth of the matrix's Frobenius norm up end between 0.68 and 1.14; smaller ones grow up to 480 times.
     """
     x = matrix / (matrix.norm() + 1e-7)
-    if wide := len(x) > x.shape[1]:  # the shorter side decides the cost of a step
+    if tall := len(x) > x.shape[1]:  # the shorter side decides the cost of a step
         x = x.T
     for _ in range(steps):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if wide else x
+    return x.T if tall else x
 
 
 class Muon(Optimizer):

@@ -13,7 +13,7 @@ from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import Cifar10, load_cifar10, normalise
 from resnet_lib.gradients import gradient_flow
 from resnet_lib.runs import write_json
-from resnet_lib.training import Recipe, evaluate, train_step
+from resnet_lib.training import Recipe, evaluate, set_learning_rate, train_step
 
 FIRST_STEPS = 5
 PROBE_IMAGES = 128  # of the bundled training images, for the gradients
@@ -92,8 +92,7 @@ def first_losses(model: nn.Module, data: Cifar10, recipe: Recipe, steps: int = F
     loader = recipe.make_loader(data)
     losses = []
     for step, (images, labels) in enumerate(islice(loader.epoch(0), steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(step / len(loader), 1 / len(loader))
+        set_learning_rate(optimizer, recipe.learning_rate(step / len(loader), 1 / len(loader)))
         losses.append(train_step(model, optimizer, images, labels, recipe.label_smoothing)[0])
     return [float(f"{loss:.6g}") for loss in losses]
 

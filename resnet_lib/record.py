@@ -73,16 +73,21 @@ class Recorder:
         """ "recorded", "not begun", or how far it has come."""
         if self.output(item).exists():
             return "recorded"
-        begun = [len(pd.read_csv(file)) for file in (self.work / item.name).glob("**/history.csv")]
+        folder = self.work / item.name if (self.work / item.name).exists() else self._left(item.name)
+        begun = [len(pd.read_csv(file)) for file in folder.glob("**/history.csv")]
         if not begun:
             return "not begun"
         if isinstance(item, PeakSweep):
             return f"{sum(begun)} epochs in {len(begun)} runs"
         return f"{begun[0]} of {item.recipe.epochs} epochs"
 
+    def _left(self, name: str) -> Path:
+        """The folder of what an earlier session left unfinished."""
+        return self.data / "runs" / "unfinished" / name
+
     def _take_over(self, name: str) -> None:
         """Copy what an earlier session left unfinished to the work folder, unless the run is there already."""
-        left, folder = self.data / "runs" / "unfinished" / name, self.work / name
+        left, folder = self._left(name), self.work / name
         if left.exists() and not folder.exists():
             copy = folder.with_name(f"{name}.partial")  # a copy cut short must not be taken for the run
             shutil.copytree(left, copy, dirs_exist_ok=True)

@@ -28,6 +28,8 @@ class Run:
     settings: model, shortcut, recipe, data. seconds: training and evaluation, all sessions.
     sessions: for each session the run was trained in: command, commit, versions, hardware, start.
     first_losses: the loss at each of the run's first steps.
+    Of a run by a `FastRecipe` also flop, floating-point operations of the training (`training_flops`), and
+    mirrored_accuracy, after the last epoch (`evaluate`).
     """
 
     name: str
@@ -36,6 +38,8 @@ class Run:
     seconds: int
     sessions: list[dict[str, Any]]
     first_losses: list[float] = field(default_factory=list)
+    flop: int | None = None
+    mirrored_accuracy: float | None = None
 
 
 def load_run(name: str, root: str | Path | None = None) -> Run:

@@ -149,9 +149,7 @@ def _run_epoch(
     interval = 1 / len(loader)
     loss_sum = correct = 0
     for step, (images, labels) in enumerate(loader.epoch(epoch)):
-        lr = recipe.learning_rate(epoch + step / len(loader), interval)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr * group.get("lr_factor", 1.0)
+        set_learning_rate(state.optimizer, recipe.learning_rate(epoch + step / len(loader), interval))
         loss, hits = train_step(network, state.optimizer, images, labels, recipe.label_smoothing)
         if not math.isfinite(loss):
             raise TrainingDiverged(f"The loss became {loss} in epoch {epoch}, step {step} (both counted from 0).")
@@ -172,6 +170,12 @@ def _run_epoch(
         measured = f"{evaluate_on.split} {accuracy:.1%}"
     bar.set_postfix_str(f"{epoch + 1}/{recipe.epochs} epochs, {measured}")
     return row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second}
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give every parameter group this rate, times its own "lr_factor" if it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def train_step(

@@ -8,17 +8,24 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import SGD
 
+from resnet_lib import record
 from resnet_lib.data import BatchLoader, load_cifar10, normalise
 from resnet_lib.fast import (
     FastBlock,
     FastLoader,
     FastRecipe,
     FastResNet,
+    create_network,
     fast_resnet,
     move_and_mirror,
+    training_flops,
     whitening_filters,
 )
+from resnet_lib.models import ResNet
 from resnet_lib.muon import Muon, orthogonalise
+from resnet_lib.notes import first_losses
+from resnet_lib.plan import TrainingRun
+from resnet_lib.runs import load_run
 from resnet_lib.training import evaluate, fit, predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,7 +97,7 @@ def test_the_scale_of_batch_norm_is_fixed_unless_asked_for():
     assert all(parameter.requires_grad for parameter in small_net(frozen_scale=False).parameters())
 
 
-@pytest.mark.parametrize("size", [32, 24, 20])
+@pytest.mark.parametrize("size", [32, 24, 20, 9])
 def test_images_of_several_sizes_go_through(size):
     assert fast_resnet()(torch.randn(2, 3, size, size)).shape == (2, 10)
 
@@ -100,19 +107,40 @@ def test_stages_and_widths_must_agree_in_number():
         FastResNet(widths=(8,), blocks_per_stage=(1, 1))
 
 
+def test_a_network_by_name():
+    shortcuts = {
+        shortcut: [
+            block.shortcut for block in create_network("fast_resnet", shortcut=shortcut).modules() if is_block(block)
+        ]
+        for shortcut in (None, "none")
+    }
+    assert shortcuts == {None: [True] * 3, "none": [False] * 3}
+    assert isinstance(create_network("resnet8", shortcut="B"), ResNet)
+
+
+def is_block(module):
+    return isinstance(module, FastBlock)
+
+
+@pytest.mark.parametrize("options", [{"stem": "readme"}, {"shortcut": "B"}])
+def test_what_the_fast_network_does_not_have_is_refused(options):
+    with pytest.raises(ValueError, match="fast_resnet has a stem of its own"):
+        create_network("fast_resnet", **options)
+
+
 # The optimiser
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (40, 5), (12, 12)])
 def test_orthogonalise_keeps_singular_vectors_and_brings_values_near_one(shape):
     torch.manual_seed(0)
-    matrix = torch.randn(shape)
-    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    result = orthogonalise(1e-3 * matrix)
+    u, _, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    wanted = torch.logspace(-1.9, 0, min(shape))  # of the largest; of the norm, which is longer, still a hundredth
+    result = orthogonalise(1e-3 * u @ torch.diag(wanted) @ v)
     values = torch.diagonal(u.T @ result @ v.T)
     torch.testing.assert_close(result, u @ torch.diag(values) @ v, atol=1e-4, rtol=0)
-    assert values.min() > 0.3
-    assert values.max() < 1.3
+    assert values.min() > 0.6
+    assert values.max() < 1.2
 
 
 def test_muon_without_orthogonal_groups_is_nesterov_sgd():
@@ -152,6 +180,35 @@ def test_each_kind_of_parameter_has_its_rate_and_its_decay_does_not_depend_on_it
     assert vectors["weight_decay"] * 0.06 == pytest.approx(1e-3) == head["weight_decay"] * 0.6
     without = replace(RECIPE, muon=False).make_optimizer(small_net())
     assert not any(group["orthogonal"] for group in without.param_groups)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"peak_lr": 0.0}, {"vector_lr": 0.0}, {"head_lr": -1.0}, {"low_epochs": 3}, {"padding": -1}]
+)
+def test_a_recipe_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        replace(RECIPE, **wrong)
+
+
+def test_a_shorter_recipe_keeps_the_share_of_small_images():
+    recipe = replace(RECIPE, epochs=18, low_epochs=10)
+    assert [recipe.scaled_to(epochs).low_epochs for epochs in (36, 9, 2, 1)] == [20, 5, 1, 1]
+
+
+def test_the_cost_of_a_training_is_that_of_its_products():
+    recipe = replace(RECIPE, low_resolution=16)
+    # Widths 24, 8, 8, 12, 12; pixels of each convolution at 32 × 32, and a quarter of them at 16 × 16.
+    layers = [(24, 8, 1024), (8, 8, 256), (8, 12, 256), (12, 12, 64)]
+    first = 2 * 9 * 3 * 24 * 1024
+    convolutions = sum(2 * 9 * inputs * outputs * pixels for inputs, outputs, pixels in layers)
+    head = 2 * 12 * 10
+    # Three products each (forward, by the weights, by the input), but none by the images themselves.
+    full, low = (2 * first * share + 3 * (convolutions * share + head) for share in (1, 1 / 4))
+    # Five iterations of three products for each filter, 3 epochs of ... steps.
+    shapes = [(24, 27), (8, 216), (8, 72), (12, 72), (12, 108)]
+    muon = sum(5 * (2 * 2 * a * a * b + 2 * a**3) for a, b in (sorted(shape) for shape in shapes))
+    expected = 100 * (low + full) + 2 * 3 * muon  # an epoch of each; two epochs of three steps
+    assert training_flops(small_net(), recipe, 100) == pytest.approx(expected, rel=1e-9)
 
 
 # The images
@@ -236,6 +293,24 @@ def test_a_stopped_run_ends_with_the_same_bits(train, tmp_path):
     fit(resumed, train, RECIPE, checkpoint=tmp_path / "c.pt", progress=False)
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_first_losses_are_those_of_fit(train):
+    recipe = replace(RECIPE, batch_size=50)
+    history = fit(small_net(), train, recipe, progress=False)
+    losses = first_losses(small_net().to(memory_format=torch.channels_last), train, recipe)
+    assert len(losses) == 2
+    assert sum(losses) / 2 == pytest.approx(history["train_loss"][0], rel=1e-4)
+
+
+def test_a_recorded_run_says_what_it_cost_and_what_two_views_reach(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "create_network", lambda *arguments, **options: small_net())
+    run = TrainingRun("quick", "fast_resnet", RECIPE, size="bundled", per_class=8)
+    record.Recorder(lambda *arguments: None, tmp_path / "work", tmp_path / "data").record(run)
+    loaded = load_run("quick", tmp_path / "data" / "runs")
+    assert loaded.flop == training_flops(small_net(), RECIPE, 80)
+    assert 0 <= loaded.mirrored_accuracy <= 1
+    assert loaded.settings["recipe"]["low_epochs"] == 1
 
 
 def test_mirrored_prediction_is_the_mean_of_two_views(train):

@@ -278,6 +278,7 @@ def test_what_an_earlier_session_left_is_taken_over(recorded, tmp_path):
     left = tmp_path / "later" / "data" / "runs" / "unfinished" / "tiny"
     shutil.copytree(tmp_path / "earlier" / "work" / "tiny", left)
     copy = {file.name: file.read_bytes() for file in left.iterdir()}
+    assert recorder(tmp_path / "later").state(TINY) == "1 of 2 epochs"
     trained = []
     recorder(tmp_path / "later", lambda name, history, epochs: trained.append(len(history))).record(TINY)
     assert trained == [2]  # the second epoch alone

@@ -443,8 +443,8 @@ print("batches, weights:", tuple(noise.gradients.shape))
 print("noise longer than the mean gradient:", noise.ratio > 1.2)
 
 # %% [markdown]
-# In our runs it was about two to three times as long: most of a step is not what all images want, but what these 32 do. (Larger batches stray
-# less, by the square root of their size; notebook 08 lives on that.)
+# In five runs of ours it was 1.7 to 2.9 times as long: most of a step is not what all images want, but what these 32 do. (Larger batches stray
+# less: by the square root of their size, if the images are drawn independently.)
 #
 # **Second claim: the step.** Go from the checkpoint along the gradient of one batch, farther and farther, and look at the loss of 400 images. Do the same along
 # the mean gradient. With momentum 0.9 the velocity takes each gradient along for about ten steps, so in the end it moves the weights by ten times the rate: a length
@@ -470,7 +470,7 @@ plots.show(
     ),
     alt="Change of the loss over the length of a step. Along the gradient of one batch "
     "it falls a little until a length of about 0.3 and is going up at 1. Along the mean "
-    "gradient it falls several times as far, to a length of about 1.",
+    "gradient it falls farther, and for longer.",
 )
 
 # %%
@@ -480,8 +480,9 @@ print("at 1 a batch's gradient has brought less:", at[1][0] > at[1][1])
 print("at 3 a batch's gradient has led uphill:", at[3][0] > 0)
 
 # %% [markdown]
-# The direction of one batch is a good one for a short way. At the length that belongs to 0.1 the loss of *all* images is already
-# past the bottom and on its way up the other side, and at 0.01 it is still going down. The mean gradient would carry farther: it is the noise that makes the long step miss.
+# The direction of one batch is a good one for a short way. At the length that belongs to 0.01 the loss of *all* images is still going
+# down. At the one that belongs to 0.1 the batch has brought less than the mean gradient, and in the picture it is past its bottom and
+# on its way up the other side; at three times that length it has led uphill. The mean gradient carries farther: it is the noise that makes the long step miss.
 #
 # **Third claim: there and back.** From the checkpoint three networks go on with the same batches. One stays at 0.1. One drops to 0.01. And one drops for
 # an epoch, and then goes back to 0.1.

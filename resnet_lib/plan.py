@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass, replace
 
-from resnet_lib.fast import FAST_CPU
+from resnet_lib.fast import FAST_CPU, FastRecipe
 from resnet_lib.training import README_RECIPE, Recipe
 
 # Training on one AVX2 core, one process a core, batches of 128; evaluation takes about a third of the time an image.
@@ -129,8 +129,8 @@ def _twin_runs(seed: int) -> list[TrainingRun]:
     ]
 
 
-def _fast_run(name: str, seed: int, split: str) -> TrainingRun:
-    return TrainingRun(name, "fast_resnet", replace(FAST_CPU, seed=seed), split=split, keep_weights=split == "train")
+def _fast_run(name: str, recipe: FastRecipe, split: str = "train_part") -> TrainingRun:
+    return TrainingRun(name, "fast_resnet", recipe, split=split, keep_weights=split == "train")
 
 
 PLANNED: dict[str, Item] = {
@@ -145,7 +145,8 @@ PLANNED: dict[str, Item] = {
         *(run for seed in SCHEDULE_SEEDS for run in _schedule_runs(seed)),
         *(run for seed in TWIN_SEEDS for run in _twin_runs(seed)),
         # On the validation split until its settings are chosen.
-        _fast_run("fast_validation_0", 0, "train_part"),
+        _fast_run("fast_validation_18", FAST_CPU),
+        _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),
     )
 }
 

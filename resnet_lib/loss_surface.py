@@ -6,16 +6,25 @@ Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the Loss Landscape of Neur
 ("batch"): the loss that training descends, and a function of the weights alone. In evaluation mode ("running", as in Li
 et al.'s own code) the statistics are those that the trained weights left behind; for other weights they are wrong, and
 the further away, the more of the rise comes from that alone. Measure both to see which conclusions depend on it.
+
+The recorded surfaces, `data/loss_surface.csv`, are made by `python -m resnet_lib record loss_surface`.
 """
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from resnet_lib.data import DATA_DIR, load_cifar10, normalise
+from resnet_lib.plan import LossSurface
+from resnet_lib.runs import load_trained
 
 BATCH_NORM_MODES = ("batch", "running")
 
@@ -109,6 +118,40 @@ def surface_grid(table: pd.DataFrame, column: str = "loss") -> tuple[np.ndarray,
     if len(grid) * len(grid.columns) != len(table) or list(grid.index) != list(grid.columns):
         raise ValueError(f"{len(table)} points: expected every pair of the same steps along both directions.")
     return grid.index.to_numpy(), grid.to_numpy()
+
+
+# --- Recorded surfaces
+
+
+def surface_of_trained(
+    item: LossSurface, network: str, steps: Sequence[float] | None = None, weights: Path | None = None
+) -> pd.DataFrame:
+    """`loss_surface` around a trained network as the plan has it, batch norm in mode "batch".
+
+    network: a name in `weights`, the folder `data/weights/` by default. steps: only these, such as a few that are in
+    the recorded grid too; by default the grid's own.
+    """
+    model, data = load_trained(network, weights), load_cifar10("train", "bundled")[: item.images]
+    first, second = (random_direction(model, seed) for seed in item.seeds)
+    if steps is None:
+        steps = np.linspace(-1, 1, item.points)
+    return loss_surface(model, normalise(data.images), data.labels, (first, second), steps)
+
+
+def load_loss_surfaces(root: str | Path | None = None) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """The recorded surfaces, by the network's name, and how they were made: settings, seconds, sessions.
+
+    root: the folder with `loss_surface.csv` and `.json`, the course's `data/` by default.
+    Raises FileNotFoundError if they are not there.
+    """
+    path = (Path(root) if root is not None else DATA_DIR) / "loss_surface.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path}. `git checkout data` brings it back.")
+    table = pd.read_csv(path)
+    surfaces = {
+        name: rows.drop(columns="network").reset_index(drop=True) for name, rows in table.groupby("network", sort=False)
+    }
+    return surfaces, json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def _check_direction(direction: Direction, centre: Direction) -> None:

@@ -83,7 +83,23 @@ class GradientFlow:
     core_hours: float = 0.42
 
 
-Item = TrainingRun | PeakSweep | GradientFlow
+@dataclass(frozen=True)
+class LossSurface:
+    """The loss around trained networks, on a grid of steps along two directions (`resnet_lib.loss_surface`).
+
+    networks: of `data/weights/`. points: of the grid along each direction, from -1 to 1. images: the first so many
+    bundled training images. seeds: of the two directions.
+    """
+
+    name: str = "loss_surface"
+    networks: tuple[str, ...] = ("twin_plain20_0", "twin_resnet20_0")
+    points: int = 21
+    images: int = 250
+    seeds: tuple[int, int] = (0, 1)
+    core_hours: float = 0.11
+
+
+Item = TrainingRun | PeakSweep | GradientFlow | LossSurface
 
 
 def schedule_recipe(schedule: str, epochs: int, seed: int = 0) -> Recipe:
@@ -144,6 +160,7 @@ PLANNED: dict[str, Item] = {
         _sweep(),
         *(run for seed in SCHEDULE_SEEDS for run in _schedule_runs(seed)),
         *(run for seed in TWIN_SEEDS for run in _twin_runs(seed)),
+        LossSurface(),
         # On the validation split until its settings are chosen.
         _fast_run("fast_validation_18", FAST_CPU),
         _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),

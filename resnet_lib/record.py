@@ -9,6 +9,7 @@ import datetime
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from torch import nn
 from resnet_lib.data import DATA_DIR, Cifar10, load_cifar10
 from resnet_lib.fast import FastRecipe, create_network, training_flops
 from resnet_lib.gradient_grid import GRID_FILE, record_gradient_grid, save_gradient_grid
+from resnet_lib.loss_surface import surface_of_trained
 from resnet_lib.notes import Notes, first_losses, first_of_each_class
-from resnet_lib.plan import GradientFlow, Item, PeakSweep, TrainingRun
+from resnet_lib.plan import GradientFlow, Item, LossSurface, PeakSweep, TrainingRun
 from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.runs import choose_peaks, save_trained, write_csv, write_json
 from resnet_lib.training import Recipe, TrainingDiverged, evaluate, fit, pick_device
@@ -49,7 +51,7 @@ class Recorder:
     def record(self, item: Item) -> None:
         """Make this run, or go on with it where it was stopped, and write its result.
 
-        Raises what `fit` raises, and FileNotFoundError if the sweep that decides its peak is not recorded yet.
+        Raises what `fit` raises, and FileNotFoundError if the sweep or the weights it rests on are not recorded.
         """
         self.session |= {
             "command": f"python -m resnet_lib record {item.name}",
@@ -58,6 +60,8 @@ class Recorder:
         self._take_over(item.name)
         if isinstance(item, GradientFlow):
             save_gradient_grid(record_gradient_grid(progress=sys.stderr.isatty()), self.output(item))
+        elif isinstance(item, LossSurface):
+            self._record_surface(item)
         elif isinstance(item, PeakSweep):
             self._record_sweep(item)
         else:
@@ -67,6 +71,8 @@ class Recorder:
         """The file that is there when the item is recorded, and not before."""
         if isinstance(item, GradientFlow):
             return self.data / GRID_FILE.name
+        if isinstance(item, LossSurface):
+            return self.data / f"{item.name}.csv"
         return self.data / "runs" / f"{item.name}.csv"
 
     def state(self, item: Item) -> str:
@@ -177,6 +183,21 @@ class Recorder:
         }
         write_json(self.data / "runs" / f"{sweep.name}.json", provenance)
         write_csv(self.data / "runs" / f"{sweep.name}.csv", table)
+
+    def _record_surface(self, item: LossSurface) -> None:
+        """Measure every network; a row for each point of each."""
+        start, tables = time.perf_counter(), []
+        for name in item.networks:
+            surface = surface_of_trained(item, name, weights=self.data / "weights")
+            surface.insert(0, "network", name)
+            tables.append(surface)
+        provenance = {
+            "settings": asdict(item) | {"batch_norm": "batch", "split": "train", "size": "bundled"},
+            "seconds": round(time.perf_counter() - start),
+            "sessions": [self.session],
+        }
+        write_json(self.output(item).with_suffix(".json"), provenance)
+        write_csv(self.output(item), pd.concat(tables))
 
 
 def next_peak(sweep: PeakSweep, measured: dict[float, float]) -> float | None:

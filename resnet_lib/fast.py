@@ -120,8 +120,9 @@ def whitening_filters(images: Tensor, size: int = 2, smoothing: float = 5e-4) ->
 
 def fast_resnet(**options: Any) -> FastResNet:
     """`FastResNet` with filters that whiten patches of the bundled training images, without those for validation."""
-    images = normalise(load_cifar10("train_part", "bundled").images)
-    return FastResNet(whitening_filters(images), **options)
+    if "whitening" not in options:
+        options["whitening"] = whitening_filters(normalise(load_cifar10("train_part", "bundled").images))
+    return FastResNet(**options)
 
 
 def create_network(name: str, stem: str = "cifar", shortcut: str | None = None) -> ResNet | FastResNet:

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass, replace
 
+from resnet_lib.ablation import SMALL, WITHOUT
 from resnet_lib.fast import FAST_CPU, FastRecipe
 from resnet_lib.training import README_RECIPE, Recipe
 
@@ -18,6 +19,7 @@ SCHEDULE_NAMES = ("constant", "multi_step", "cosine", "one_cycle", "linear")
 TWIN_DEPTHS = (8, 20, 56, 32)  # the cheap ones and the extremes first: a plan cut short still says something
 TWIN_SEEDS = (0, 1)
 SCHEDULE_SEEDS = (0, 1, 2)
+FAST_SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,24 @@ class PeakSweep:
 
 
 @dataclass(frozen=True)
+class Ablation:
+    """The fast recipe without each of its tricks in turn (`resnet_lib.ablation`), all with one seed.
+
+    per_class: images of each class of `train_part`; measured on the validation split.
+    """
+
+    name: str
+    seed: int
+    per_class: int = 1000
+
+    @property
+    def core_hours(self) -> float:
+        """Of all variants."""
+        images = len(WITHOUT) * (10 * self.per_class * SMALL.epochs + 3 * EVALUATION_IMAGES["train_part", "full"] / 3)
+        return images / IMAGES_PER_SECOND["fast_resnet"] / 3600
+
+
+@dataclass(frozen=True)
 class GradientFlow:
     """The gradient grid of `resnet_lib.gradient_grid`: no training, one pass of every network."""
 
@@ -99,7 +119,7 @@ class LossSurface:
     core_hours: float = 0.11
 
 
-Item = TrainingRun | PeakSweep | GradientFlow | LossSurface
+Item = TrainingRun | PeakSweep | Ablation | GradientFlow | LossSurface
 
 
 def schedule_recipe(schedule: str, epochs: int, seed: int = 0) -> Recipe:
@@ -164,12 +184,14 @@ PLANNED: dict[str, Item] = {
         # On the validation split until its settings are chosen.
         _fast_run("fast_validation_18", FAST_CPU),
         _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),
+        *(Ablation(f"fast_ablation_{seed}", seed) for seed in FAST_SEEDS),
     )
 }
 
 GROUPS = {
     "schedules": tuple(name for name in PLANNED if name.startswith("schedule")),
     **{f"twins_{seed}": tuple(run.name for run in _twin_runs(seed)) for seed in TWIN_SEEDS},
+    "fast_ablation": tuple(name for name in PLANNED if name.startswith("fast_ablation")),
     "twins": tuple(name for name in PLANNED if name.startswith("twin_")),
     "all": tuple(PLANNED),
 }

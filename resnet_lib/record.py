@@ -7,6 +7,7 @@ Only when it is done does it write results to `data/`, its CSV last: a run is re
 
 import datetime
 import json
+import re
 import shutil
 import sys
 import time
@@ -19,12 +20,13 @@ import pandas as pd
 import torch
 from torch import nn
 
+from resnet_lib.ablation import SMALL, WITHOUT, train_variant
 from resnet_lib.data import DATA_DIR, Cifar10, load_cifar10
 from resnet_lib.fast import FastRecipe, create_network, training_flops
 from resnet_lib.gradient_grid import GRID_FILE, record_gradient_grid, save_gradient_grid
 from resnet_lib.loss_surface import surface_of_trained
 from resnet_lib.notes import Notes, first_losses, first_of_each_class
-from resnet_lib.plan import GradientFlow, Item, LossSurface, PeakSweep, TrainingRun
+from resnet_lib.plan import Ablation, GradientFlow, Item, LossSurface, PeakSweep, TrainingRun
 from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.runs import choose_peaks, save_trained, write_csv, write_json
 from resnet_lib.training import Recipe, TrainingDiverged, evaluate, fit, pick_device
@@ -64,6 +66,8 @@ class Recorder:
             self._record_surface(item)
         elif isinstance(item, PeakSweep):
             self._record_sweep(item)
+        elif isinstance(item, Ablation):
+            self._record_ablation(item)
         else:
             self._record_run(item)
 
@@ -83,7 +87,7 @@ class Recorder:
         begun = [len(pd.read_csv(file)) for file in folder.glob("**/history.csv")]
         if not begun:
             return "not begun"
-        if isinstance(item, PeakSweep):
+        if isinstance(item, PeakSweep | Ablation):
             return f"{sum(begun)} epochs in {len(begun)} runs"
         return f"{begun[0]} of {item.recipe.epochs} epochs"
 
@@ -183,6 +187,35 @@ class Recorder:
         }
         write_json(self.data / "runs" / f"{sweep.name}.json", provenance)
         write_csv(self.data / "runs" / f"{sweep.name}.csv", table)
+
+    def _record_ablation(self, item: Ablation) -> None:
+        """Train every variant; a row for each."""
+        train_data = first_of_each_class(load_cifar10("train_part"), item.per_class)
+        rows, losses, sessions = [], {}, {}
+        for name, variant in WITHOUT.items():
+            folder = self.work / item.name / re.sub(r"\W+", "_", name)
+            done, run_folder = folder / "result.json", RunFolder(folder, dict(self.session))
+            if not done.exists():
+
+                def on_epoch(history: pd.DataFrame, run_folder: RunFolder = run_folder, name: str = name) -> None:
+                    run_folder.record(history)
+                    self.report(f"{item.name}, without {name}", history, SMALL.epochs)
+
+                write_json(done, train_variant(variant, item.seed, train_data, folder / "checkpoint.pt", on_epoch))
+            result = json.loads(done.read_text(encoding="utf-8"))
+            losses[name] = result.pop("first_losses")
+            rows.append({"without": name, "seed": item.seed} | result)
+            for session in read_sessions(folder):
+                sessions[session["started"]] = {key: session[key] for key in self.session}
+        table = pd.DataFrame(rows)
+        provenance = {
+            "settings": {"recipe": asdict(SMALL), "images": len(train_data), "evaluated_on": "validation"},
+            "seconds": round(table["seconds"].sum()),
+            "first_losses": losses,
+            "sessions": [sessions[started] for started in sorted(sessions)],
+        }
+        write_json(self.data / "runs" / f"{item.name}.json", provenance)
+        write_csv(self.data / "runs" / f"{item.name}.csv", table)
 
     def _record_surface(self, item: LossSurface) -> None:
         """Measure every network; a row for each point of each."""

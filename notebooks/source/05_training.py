@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from resnet_lib import plots
 from resnet_lib.checks import training as check
 from resnet_lib.data import BatchLoader, load_cifar10
-from resnet_lib.models import cifar_resnet
+from resnet_lib.models import BasicBlock, ResNet, cifar_resnet
 from resnet_lib.training import README_RECIPE, Recipe, fit
 
 train = load_cifar10("train", size="bundled")
@@ -337,14 +337,17 @@ print("history the same:", whole[columns].equals(after_stop[columns]))
 #
 # Now the question of the whole course, on a small scale. Two networks of 32 layers: one with shortcuts, and its **plain
 # twin** with the very same layers and without the additions. (`shortcut="A"` has no weights of its own, so both have
-# equally many.) Same start, same 2,000 images in the same order, same recipe: a rate that rises to 0.1 and falls again (`one_cycle`;
+# equally many. Half as many channels as ResNet-32 has, so that you do not wait.) Same start, same 2,000 images in the same order, same recipe: a rate that rises to 0.1 and falls again (`one_cycle`;
 # notebook 06 compares schedules).
 
+
 # %%
-torch.manual_seed(0)
-residual = cifar_resnet(32, shortcut="A")
-torch.manual_seed(0)
-plain = cifar_resnet(32, shortcut="none")
+def narrow_32(shortcut):
+    torch.manual_seed(0)
+    return ResNet(BasicBlock, (5, 5, 5), shortcut=shortcut, widths=(8, 16, 32))
+
+
+residual, plain = narrow_32("A"), narrow_32("none")
 print("same weights at the start:", same_bits(residual, plain))
 
 # %% [markdown]
@@ -390,10 +393,10 @@ plots.show(
 
 # %%
 loss = {name: history["train_loss"].iloc[-1] for name, history in histories.items()}
-correct = {name: h["train_accuracy"].iloc[-1] for name, h in histories.items()}
 print("residual's loss lower:", loss["residual"] < loss["plain"])
-print("residual more often right:", correct["residual"] > correct["plain"])
-print("plain better than guessing:", correct["plain"] > 0.12)
+print(
+    "plain better than guessing:", histories["plain"]["train_accuracy"].iloc[-1] > 0.12
+)
 
 # %% [markdown]
 # In the first epoch the residual network is worse than guessing, which gives each class 1/10 and so has the loss ln 10 (perhaps its first
@@ -511,8 +514,8 @@ check.momentum_step(momentum_step)
 #
 # <details><summary>What to expect</summary>
 #
-# In our runs the lead was no longer clear: after four epochs 20% (residual) against 22% (plain) of the training images
-# were right with this seed, 28% against 23% with seed 1. At 0.1 from the first step the residual network's loss in the first epoch is 2.6 to 2.8,
+# In our runs the lead shrank: after four epochs the residual network's training loss was lower by 0.07 with this seed and by 0.08 with
+# seed 1, where section 6's rate had made it 0.2 and 0.26. Its loss in the first epoch is about 2.5 either way,
 # worse than guessing. He et al. met this too: they start their 110-layer network at 0.01 until it has begun to learn (2015, §4.2).
 # A comparison is always one of network *and* recipe; and with one seed it is an anecdote.
 # </details>

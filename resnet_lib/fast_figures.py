@@ -1,0 +1,117 @@
+"""Pictures of notebook 08: what a training costs, where its speed comes from, and what fast runs reach."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, headline
+from resnet_lib.runs import Run
+
+COLORS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED), "os^Dv"
+
+
+def cost_in_steps(costs: Mapping[str, float], title: str) -> Figure:
+    """A bar for each step on the way, from what is dear to what is cheap; costs: name → floating-point operations."""
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.45 * len(costs)), layout="constrained")
+    pflop = np.array(list(costs.values())) / 1e15
+    places = np.arange(len(costs))
+    axes.barh(places, pflop, color=[GREY, *[BLUE] * (len(costs) - 1)], height=0.6)
+    for place, cost in enumerate(pflop):
+        factor = "" if place == 0 else f"  (÷ {pflop[place - 1] / cost:.1f})"
+        axes.text(cost * 1.06, place, f"{cost:.3g}{factor}", va="center", fontsize="small")
+    axes.set(title=title, xscale="log", xlabel="PFLOP (10¹⁵ operations)", xlim=(pflop.min() / 2, pflop.max() * 5))
+    axes.set_yticks(places, list(costs))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def filters_row(filters: Tensor, title: str) -> Figure:
+    """Filters (C, 3, k, k) as little pictures: grey where they weigh nothing, each stretched to its largest weight."""
+    figure, panels = plt.subplots(1, len(filters), figsize=(0.72 * len(filters), 1.3), layout="constrained")
+    headline(figure, title)
+    for panel, weights in zip(panels, filters, strict=True):
+        picture = 0.5 + 0.5 * weights / weights.abs().max()
+        panel.imshow(picture.permute(1, 2, 0).numpy())
+        panel.set_axis_off()
+    return figure
+
+
+def second_moments(tables: Mapping[str, Tensor], title: str) -> Figure:
+    """Matrices of second moments (d, d) side by side, each scaled to its own largest entry."""
+    figure, panels = plt.subplots(1, len(tables), figsize=(3.6 * len(tables), 3.5), layout="constrained")
+    headline(figure, title)
+    for panel, (name, matrix) in zip(panels, tables.items(), strict=True):
+        largest = matrix.abs().max().item()
+        drawn = panel.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+        panel.set(title=name, xlabel="component", ylabel="component")
+        panel.title.set_fontsize("medium")
+        panel.grid(visible=False)
+        figure.colorbar(drawn, ax=panel, shrink=0.75)
+    return figure
+
+
+def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
+    """Singular values in falling order, each line divided by its largest."""
+    figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    for (name, line), color, marker in zip(values.items(), COLORS, MARKERS, strict=False):
+        line = line.sort(descending=True).values
+        axes.plot(np.arange(1, len(line) + 1), line / line[0], color=color, marker=marker, markersize=3, label=name)
+    axes.set(title=title, xlabel="direction, strongest first", ylabel="singular value\n(largest = 1)", yscale="log")
+    axes.legend()
+    return figure
+
+
+def accuracy_by_cost(runs: Sequence[Run], title: str) -> Figure:
+    """Accuracy on the images the runs were measured on after each epoch, against what the run had cost by then.
+
+    A star at the end is the mean of two views, where the curve is of one. The cost of an epoch is its share of the
+    run's `flop`, a small image counting as (size / 32)² of a large one.
+    """
+    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    for run, color, marker in zip(runs, COLORS, MARKERS, strict=False):
+        recipe, column = run.settings["recipe"], run.history.filter(like="_accuracy").columns[-1]
+        share = np.ones(len(run.history))
+        share[: recipe["low_epochs"]] = (recipe["low_resolution"] / 32) ** 2
+        pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
+        accuracy = 100 * run.history[column]
+        label = f"{recipe['epochs']} epochs, seed {recipe['seed']}"
+        axes.plot(pflop, accuracy, color=color, marker=marker, markersize=4, label=label)
+        axes.plot(pflop[-1], 100 * run.mirrored_accuracy, "*", color=color, markersize=14, markeredgecolor="white")
+        axes.axvline(pflop[recipe["low_epochs"] - 1], color=color, linestyle=":", linewidth=1)
+    axes.set(title=title, xlabel="PFLOP spent", ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def speeds(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    """Images a second of several ways to train: a panel a network; columns way, median, slowest, fastest."""
+    figure, panels = plt.subplots(1, len(tables), figsize=(11, 2.6), layout="constrained", squeeze=False)
+    headline(figure, title)
+    for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
+        places = np.arange(len(table))
+        spread = [table["median"] - table["slowest"], table["fastest"] - table["median"]]
+        panel.barh(places, table["median"], xerr=spread, color=[GREY, GREY, BLUE][: len(table)], height=0.6)
+        panel.set_yticks(places, table["way"])
+        panel.invert_yaxis()
+        panel.set(xlabel="images a second", title=name)
+        panel.title.set_fontsize("medium")
+        panel.grid(visible=False, axis="y")
+    return figure
+
+
+def underflow(magnitudes: Mapping[str, np.ndarray], smallest: float, title: str) -> Figure:
+    """How large gradients are, a histogram on a log axis each, and the magnitude below which float16 has only 0."""
+    figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    everything = np.concatenate([values[values > 0] for values in magnitudes.values()])
+    bins = np.geomspace(max(everything.min(), 1e-14), everything.max(), 80)
+    for (name, values), color in zip(magnitudes.items(), COLORS, strict=False):
+        axes.hist(values, bins, histtype="step", linewidth=2, color=color, label=name)
+    axes.axvspan(bins[0], smallest, color=RED, alpha=0.12, label="float16 rounds to 0")
+    axes.set(title=title, xscale="log", xlabel="magnitude of a weight's gradient", ylabel="weights")
+    axes.legend(loc="upper left")
+    return figure

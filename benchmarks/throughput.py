@@ -7,17 +7,18 @@
 
 All train on the same real images with the same network, batch size, optimiser and augmentation, in this process;
 the matrix product that the share of peak refers to is timed in every round too. Peak memory comes from a process of
-its own for each way.
+its own for each way. Writes data/throughput.json and prints the tables. Nothing else should run beside it.
 """
 
 import argparse
-import platform
+import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +29,9 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet_lib.data import Cifar10, load_cifar10
+from resnet_lib.data import DATA_DIR, Cifar10, load_cifar10
 from resnet_lib.models import cifar_resnet, make_stem, resnet34
+from resnet_lib.provenance import describe_session
 from resnet_lib.training import Recipe, fit
 
 # Name: network, batch size, images a round (enough for steady steps, few enough for many rounds).
@@ -144,8 +146,8 @@ def peak_memory_kb() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-def compare(setting: str, rounds: int) -> None:
-    """Print a table for one setting, and the ratios that the goals are about."""
+def compare(setting: str, rounds: int) -> dict[str, Any]:
+    """What a setting's rounds gave: a row for each way, and how many times as fast as each other one `fit` is."""
     data = images_of(setting)
     speeds: dict[str, list[float]] = {way: [] for way in WAYS}
     peaks: list[float] = []
@@ -156,25 +158,50 @@ def compare(setting: str, rounds: int) -> None:
                 speeds[way].append(speed)
             peaks.append(matmul_gflops())
     mflop, peak = mflop_per_image(course_net(setting)), statistics.median(peaks)
+    ways = [
+        {
+            "way": way,
+            "median": statistics.median(values),
+            "slowest": min(values),
+            "fastest": max(values),
+            "share_of_peak": statistics.median(values) * mflop / 1e3 / peak,
+            "peak_memory_mb": peak_memory_mb(setting, way),
+        }
+        for way, values in speeds.items()
+    ]
+    ratios = []
+    for way in ("README's way", "usual way"):
+        found = [one / other for one, other in zip(speeds["fit"], speeds[way], strict=True)]
+        ratios.append({"fit against": way, "median": statistics.median(found), "low": min(found), "high": max(found)})
+    return {
+        "batch_size": SETTINGS[setting][2],
+        "mflop_per_image": mflop,
+        "matmul_gflops": {"median": peak, "low": min(peaks), "high": max(peaks)},
+        "ways": ways,
+        "ratios": ratios,
+    }
+
+
+def report(setting: str, found: dict[str, Any]) -> None:
+    """Print a setting's table, and the ratios that the goals are about."""
+    peak = found["matmul_gflops"]
     print(
-        f"\n{setting}, batches of {SETTINGS[setting][2]}: {mflop:,.0f} MFLOP an image; matrix product {peak:.0f} ",
-        end="",
+        f"\n{setting}, batches of {found['batch_size']}: {found['mflop_per_image']:,.0f} MFLOP an image; "
+        f"matrix product {peak['median']:.0f} GFLOP/s ({peak['low']:.0f} to {peak['high']:.0f})\n"
     )
-    print(f"GFLOP/s ({min(peaks):.0f} to {max(peaks):.0f})\n")
     print("| | images/s, median | slowest | fastest | share of peak | peak memory, MB |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for way, values in speeds.items():
-        share = statistics.median(values) * mflop / 1e3 / peak
-        cells = [f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}", f"{share:.2f}"]
-        print(f"| {way} | {' | '.join(cells)} | {peak_memory_mb(setting, way):,.0f} |")
-    for way in ("README's way", "usual way"):
-        ratios = [one / other for one, other in zip(speeds["fit"], speeds[way], strict=True)]
-        print(f"\nfit against {way}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+    for row in found["ways"]:
+        cells = [f"{row[key]:.1f}" for key in ("median", "slowest", "fastest")]
+        print(f"| {row['way']} | {' | '.join(cells)} | {row['share_of_peak']:.2f} | {row['peak_memory_mb']:,.0f} |")
+    for row in found["ratios"]:
+        print(f"\nfit against {row['fit against']}: {row['median']:.2f} (from {row['low']:.2f} to {row['high']:.2f})")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--out", type=Path, default=DATA_DIR / "throughput.json")
     parser.add_argument("--only", nargs=2, metavar=("SETTING", "WAY"), help="one round; print its peak memory in MB")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -183,13 +210,14 @@ def main() -> None:
         WAYS[way](setting, images_of(setting))
         print(peak_memory_kb() / 1000)
         return
-    print(
-        f"{options.rounds} rounds, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, ",
-        end="",
-    )
-    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")
+    session = describe_session(torch.device("cpu")) | {
+        "command": f"python benchmarks/throughput.py --rounds {options.rounds}"
+    }
+    results = {}
     for setting in SETTINGS:
-        compare(setting, options.rounds)
+        results[setting] = compare(setting, options.rounds)
+        report(setting, results[setting])
+    options.out.write_text(json.dumps({"settings": results, "provenance": session}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

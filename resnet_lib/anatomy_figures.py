@@ -112,8 +112,28 @@ def gradients_through_training(tables: Mapping[str, pd.DataFrame], title: str, c
         axes.set(xlabel="epochs trained", ylabel="layer, from the image to the loss")
         axes.set_title(name, fontsize="medium", fontweight="normal")
         axes.grid(visible=False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_major_locator().set_params(integer=True)
     figure.colorbar(mesh, ax=row[0], label=column.replace("_", " "))
+    return figure
+
+
+def curves(series: Mapping[str, pd.Series], xlabel: str, ylabel: str, title: str, scales: str = "linear log") -> Figure:
+    """A line for each series over its index, in the colour of its kind; a second one of a kind is dashed.
+
+    series: names such as "plain, 44 layers". scales: of x and of y.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    seen = set()
+    for (name, values), marker in zip(series.items(), MARKERS, strict=False):
+        color = _kind_color(name) or GREY
+        dashes = "--" if color in seen else "-"
+        seen.add(color)
+        marker = marker if len(values) < 20 else None
+        axes.plot(values.index, values, color=color, linestyle=dashes, marker=marker, linewidth=2, label=name)
+    xscale, yscale = scales.split()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+    axes.legend()
     return figure
 
 

@@ -196,7 +196,7 @@ def filter_direction(function: object) -> None:
         function,
         filter_normalise,
         [(direction, weight)],
-        "section 5: which axis counts the filters, and over which axes is the norm of one?",
+        "section 6: which axis counts the filters, and over which axes is the norm of one?",
         "Each filter moves by its own size, so a network with large weights is not flat by that alone.",
         [
             (

@@ -1,0 +1,867 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Degradation and anatomy: is it really the gradients?
+#
+# | | |
+# | --- | --- |
+# | **Question** | Why do deep plain networks train worse than their residual twins: is it really the gradients? |
+# | **Afterwards you can** | tell degradation from overfitting; test a story about gradients instead of telling it; cut into a trained network, and tell what was lost from what went stale; say what a classifier gets wrong and how surely; read a loss surface with care |
+# | **You need** | [notebook 02](02_shortcut_connections.ipynb) and [notebook 05](05_training.ipynb) |
+# | **Time** | 50 minutes to read; the cells run in about a minute on two processor cores |
+#
+# Notebook 01 began with a story: the gradients of deep networks vanish, so the early layers stop learning, and the `+ x` mends it. Notebook 02 took
+# the story apart *at the start* of training. This one looks at training itself, and at what is left when it is done.
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from resnet_lib import anatomy_figures, error_figures, errors, plots, surgery
+from resnet_lib.checks import anatomy as check
+from resnet_lib.data import load_cifar10, normalise
+from resnet_lib.plan import GROUPS, PLANNED
+from resnet_lib.runs import load_layers, load_runs, load_trained
+
+train = load_cifar10("train", size="bundled")
+test = load_cifar10("test", size="bundled")
+
+# %% [markdown]
+# ## 1. Deeper, and worse?
+#
+# He et al. (2015) met a riddle. A plain network of 56 layers had a higher *training* error than one of 20. That is not overfitting, which lowers the training
+# error. And the deep network could do all that the shallow one does: copy its layers, and let the others pass their input on. It does not
+# find that. They called it **degradation**.
+#
+# The course's twins are pairs of networks with the same layers, without shortcuts and with them (option A, which adds no weight). Each pair is
+# trained by one recipe: 12 epochs on 25,000 images, the rate divided by ten after epochs 6, 9 and 10. (He et al. took 164 epochs on all images.) These are recorded so far:
+
+# %%
+twins = load_runs(GROUPS["twins"])
+twins["depth"] = twins["model"].str.removeprefix("resnet").astype(int)
+for shortcut, runs in twins.groupby("shortcut", sort=False):
+    pairs = list(runs.groupby(["depth", "seed"]).groups)
+    print("plain:   " if shortcut == "none" else "residual:", "(depth, seed)", *pairs)
+
+# %% [markdown]
+# One seed, and two depths that are small by today's measure. Depths 32 and 56 and a second seed are planned (`python -m resnet_lib record --list`).
+#
+# **Predict.** Which of the two depths ends with the lower *training* error, plain? And residual? At which depth is there more between the twins?
+
+# %%
+plots.show(
+    anatomy_figures.degradation(
+        twins, "Depth helps the residual net, and late the plain one"
+    ),
+    alt="Error by epoch on training and test images for depth 8 and 20, plain on the left, "
+    "residual on the right. Plain: 20 layers lie above 8 until epoch 6 and just below "
+    "them afterwards. Residual: 20 layers lie well below 8 from epoch 6 on.",
+)
+
+# %%
+plots.show(
+    anatomy_figures.last_error_by_depth(
+        twins, "From 8 to 20 layers shortcuts turn from a loss to a gain"
+    ),
+    alt="Error after the last epoch at depth 8 and 20, on training and on test images. At "
+    "depth 8 the plain net is one to two points better. At 20 the residual net is four "
+    "to five points better, on both kinds of images.",
+)
+
+# %%
+last = twins[twins["epoch"] == 11].set_index(["shortcut", "depth"])
+gain = last["train_eval_accuracy"].unstack().eval("`20` - `8`") * 100
+print(
+    f"points of training accuracy from 8 to 20: {gain['none']:.0f} plain, {gain['A']:.0f} residual"
+)
+at_high_rate = twins[(twins["shortcut"] == "none") & (twins["epoch"] < 6)]
+by_depth = at_high_rate.pivot(
+    index="epoch", columns="depth", values="train_eval_accuracy"
+)
+print(
+    "plain, deeper is behind in",
+    (by_depth[20] < by_depth[8]).sum(),
+    "of the first 6 epochs",
+)
+
+# %% [markdown]
+# The residual net makes four times as much of the twelve added layers as the plain one. At depth 8 it is the *plain* net that is ahead:
+# shortcuts are no gift at any depth. While the rate was high, the deeper plain net trailed the shallower one; when the rate dropped, it caught up. So at 20 layers there is **no degradation**
+# in the end, only its beginning. It is one seed, and a point or two may be its luck; the eight points are not likely to be.
+#
+# ### Deeper, live
+#
+# At what depth does it break? Here is a small version that needs seconds: narrow networks (8, 16 and 32 channels instead of 16, 32 and 64), 640 images at half their resolution, 80 steps of 32 images.
+# Only the *start* of a training fits in that, so read it as that.
+
+# %%
+from torch.optim import SGD
+
+from resnet_lib.models import BasicBlock, ResNet
+
+threads = torch.get_num_threads()
+torch.set_num_threads(1)  # the same numbers, however many cores there are
+
+small = F.avg_pool2d(normalise(train.images[:640]), 2)
+labels = train.labels[:640]
+
+
+def small_net(name, seed=0):
+    """A network in train mode by its name, such as "plain, 44 layers"."""
+    kind, depth, _ = name.replace(",", "").split()
+    torch.manual_seed(seed)
+    blocks, shortcut = (int(depth) - 2) // 6, "none" if kind == "plain" else "A"
+    return ResNet(
+        BasicBlock, (blocks,) * 3, shortcut=shortcut, widths=(8, 16, 32)
+    ).train()
+
+
+# %% [markdown]
+# The loop notes the loss, and the gradient and the size of the first layer and the last. What `equal_steps` does comes in section 3.
+
+
+# %%
+def descend(net, learning_rate=0.03, equal_steps=False, steps=80):
+    weights = [w for w in net.parameters() if w.ndim > 1]
+    moving = weights if equal_steps else net.parameters()
+    optimizer = SGD(moving, learning_rate, momentum=0.9)
+    rows = []
+    for step in range(steps):
+        batch = torch.arange(32) + 32 * (step % 20)
+        loss = F.cross_entropy(net(small[batch]), labels[batch])
+        net.zero_grad()
+        loss.backward()
+        first, final = net.conv1.weight, net.fc.weight
+        sizes = [t.norm().item() for t in (first.grad, final.grad, first, final)]
+        rows.append((loss.item(), *sizes))
+        if equal_steps:
+            for w in weights:
+                w.grad *= w.detach().norm() / w.grad.norm()
+        optimizer.step()
+    columns = ["loss", "conv1_gradient", "fc_gradient", "conv1_weight", "fc_weight"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# %% [markdown]
+# **Predict.** Plain with 8 layers, plain with 44, residual with 44: in which order do their *training* losses stand after 80 steps?
+
+# %%
+NAMES = ("plain, 44 layers", "plain, 8 layers", "residual, 44 layers")
+runs = {name: descend(small_net(name)) for name in NAMES}
+
+# %%
+smooth = {name: run["loss"].rolling(10).mean() for name, run in runs.items()}
+plots.show(
+    anatomy_figures.curves(
+        smooth,
+        "step",
+        "training loss, mean of 10",
+        "44 plain layers hardly learn",
+        "linear linear",
+    ),
+    alt="Training loss over 80 steps. 8 plain layers and 44 residual layers fall below 2.0, "
+    "the residual ones from a start above guessing. 44 plain layers stay near 2.3, "
+    "which is guessing.",
+)
+
+# %%
+reached = pd.Series({name: run["loss"].tail(20).mean() for name, run in runs.items()})
+print("highest training loss:", reached.idxmax())
+print("the others lower by more than 0.1:", reached.nlargest(2).diff().iloc[1] < -0.1)
+
+# %% [markdown]
+# The deeper plain network has the higher *training* loss: degradation, in small. With shortcuts the same 44 layers learn. (Guessing is $\ln 10 \approx 2.3$. The residual net starts *above* it, since its sum of
+# many branches makes large logits; then it falls fast.)
+
+# %% [markdown]
+# ## 2. Do the gradients vanish?
+#
+# The recorded runs measured the gradient of every layer after each epoch, always on the same 128 images.
+#
+# **Predict.** In the plain network of 20 layers, through training: is the gradient of the first layer, `conv1`, far smaller than that of the last, `fc`, about as large, or far larger?
+
+# %%
+layers = {
+    "plain, 20 layers": load_layers("twin_plain20_0"),
+    "residual, 20 layers": load_layers("twin_resnet20_0"),
+}
+plots.show(
+    anatomy_figures.gradients_through_training(
+        layers, "Nothing vanishes in 20 layers, with shortcuts or without"
+    ),
+    alt="Gradient norm of 20 layers over 12 epochs as two maps, plain and residual. Apart from "
+    "the start, where the first plain layer and the last residual one stand out, all "
+    "layers have gradients of 0.1 to 0.5 in both.",
+)
+
+
+# %%
+def first_to_last(table):
+    norms = table.pivot(index="epochs_trained", columns="layer", values="gradient_norm")
+    return norms["conv1"] / norms["fc"]
+
+
+for name, table in layers.items():
+    ratio = first_to_last(table)
+    print(
+        f"{name}: conv1 / fc from {ratio.min():.1f} to {ratio.max():.1f}, {len(ratio)} times measured"
+    )
+
+# %% [markdown]
+# **No.** In 20 plain layers with batch norm the first layer's gradient is between a quarter and three times the last one's, at the start and after every epoch. It is the *residual* net that comes lowest,
+# and only at its start. And yet the plain one trains worse.
+#
+# At 44 layers something does happen. Look at the first layer during the live run.
+#
+# **Predict.** Notebook 01 found that gradients of deep plain networks with batch norm *explode* at the start. What becomes of `conv1`'s weights in the first ten steps? And of its gradient?
+
+# %%
+deep = {name: runs[name] for name in ("plain, 44 layers", "residual, 44 layers")}
+plots.show(
+    anatomy_figures.curves(
+        {name: run["conv1_gradient"] for name, run in deep.items()},
+        "step",
+        "gradient norm of conv1",
+        "It explodes, and then it looks as if it had vanished",
+    ),
+    alt="Gradient norm of conv1 by step on a logarithmic axis. Plain: above 100 at the start, "
+    "a hundredth after 15 steps, and from then on about there. Residual: near 3 at the "
+    "start, then between 0.2 and 0.6.",
+)
+
+# %%
+plots.show(
+    anatomy_figures.curves(
+        {name: run["conv1_weight"] for name, run in deep.items()},
+        "step",
+        "weight norm of conv1",
+        "The explosion has thrown the weights far out",
+    ),
+    alt="Weight norm of conv1 by step on a logarithmic axis. Plain: from 2 to 40 within twenty "
+    "steps, and constant from then on. Residual: from 2.3 to 3, slowly.",
+)
+
+# %%
+plain, twin = deep["plain, 44 layers"], deep["residual, 44 layers"]
+first, late = plain.iloc[0], plain.iloc[30:].median()
+first_twin, late_twin = twin.iloc[0], twin.iloc[30:].median()
+more = first["conv1_gradient"] / first_twin["conv1_gradient"]
+less = late["conv1_gradient"] / late_twin["conv1_gradient"]
+print("first step, conv1's gradient: more than 10 times the twin's:", more > 10)
+print("after step 30, less than a fifth of the twin's:", less < 0.2)
+print(
+    "its weights, more than 5 times what they were:",
+    late["conv1_weight"] / first["conv1_weight"] > 5,
+)
+
+# %% [markdown]
+# If you had looked at step 40 only, you would have written: *the first layer's gradient is tiny, so it vanishes*. It is the other way round. Batch norm divides each channel by its own deviation, so the *size* of the weights in front
+# of it makes no difference to the output. But it does to the gradient:
+
+# %%
+net = small_net("plain, 44 layers")
+
+
+def loss_and_gradient():
+    loss = F.cross_entropy(net(small[:64]), labels[:64])
+    return loss.item(), torch.autograd.grad(loss, net.conv1.weight)[0].norm().item()
+
+
+loss, gradient = loss_and_gradient()
+with torch.no_grad():
+    net.conv1.weight *= 10
+loss_10, gradient_10 = loss_and_gradient()
+print("the same loss:", abs(loss_10 - loss) < 0.02)
+print("the gradient, about a tenth:", 0.05 < gradient_10 / gradient < 0.2)
+
+# %% [markdown]
+# Ten times the weights: the same function, a tenth of the gradient. And a step that is a tenth as long, in weights ten times as long, turns them by a *hundredth* (van Laarhoven 2017). So this is what
+# happened: the gradient of the early layers exploded; the first steps threw their weights out; there a step hardly turns them any more. **The early layers are frozen, by an explosion.**
+#
+# A fair measure of a gradient in front of a batch norm is the gradient times the size of the weights: it does not change when the weights are scaled.
+
+# %%
+fair = (late["conv1_gradient"] * late["conv1_weight"]) / (
+    late["fc_gradient"] * late["fc_weight"]
+)
+print("plain, 44 layers, later; conv1 / fc by the fair measure, above 0.1:", fair > 0.1)
+
+# %% [markdown]
+# By that measure nothing has vanished at 44 layers either.
+#
+# ## 3. If it is not that they vanish, what fails?
+#
+# So the gradients have the wrong *sizes*: too large first, too small then. If that were all, there would be a simple cure: give every layer a step of the *same relative size*, whatever the size of its gradient.
+# That is `equal_steps` (LARS of You et al. 2017 is a relative of it): each layer's gradient is scaled to the norm of the layer's weights, and only weights move. No gradient can vanish or explode any more, by construction. Only directions are left.
+#
+# **Predict.** With equal steps: does the plain network of 44 layers now learn as its twin does?
+
+# %%
+equal = {name: descend(small_net(name), 0.003, equal_steps=True) for name in deep}
+
+# %%
+smooth = {name: run["loss"].rolling(10).mean() for name, run in equal.items()}
+plots.show(
+    anatomy_figures.curves(
+        smooth,
+        "step",
+        "training loss, mean of 10",
+        "Equal steps in all layers do not save the plain net",
+        "linear linear",
+    ),
+    alt="Training loss over 80 steps of equal relative size. The residual net falls from above "
+    "guessing to 1.8; the plain one stays near 2.3 and hardly falls.",
+)
+
+# %%
+reached = {name: run["loss"].tail(20).mean() for name, run in equal.items()}
+print(
+    "residual ahead by more than 0.2:",
+    reached["residual, 44 layers"] < reached["plain, 44 layers"] - 0.2,
+)
+print("plain, near guessing still:", reached["plain, 44 layers"] > 2.1)
+
+# %% [markdown]
+# It does not. The residual twin learns faster than before, and the plain net still does not. **Sizes of gradients are not the whole of it**, neither vanished nor exploded. (One rate, 0.003 of each layer's weights a step. We tried 0.0003, 0.001 and 0.01 as well, with the plain net: no better.)
+#
+# What is wrong with its directions? A gradient is a *promise*: go this way, and for a short step the loss falls by so much, the step's length times the slope. How far does the promise hold? Take one step of equal
+# relative size in all layers, along the gradient of the very images on which the loss is measured, and compare.
+#
+# **Predict.** Each layer's weights move by a thousandth of their length. What share of the promised fall comes true: with 8 plain layers, 44 plain, 44 residual?
+
+
+# %%
+def kept_share(net, sizes):
+    """What share of the fall that the gradient promises comes true, by relative step."""
+    weights = [w for w in net.parameters() if w.ndim > 1]
+    start = [w.detach().clone() for w in weights]
+    loss = F.cross_entropy(net(small[:64]), labels[:64])
+    gradients = torch.autograd.grad(loss, weights)
+    slope = sum(w.norm() * g.norm() for w, g in zip(start, gradients))
+    kept = {}
+    for size in sizes:
+        with torch.no_grad():
+            for w, w0, g in zip(weights, start, gradients):
+                w.copy_(w0 - size * w0.norm() / g.norm() * g)
+            fall = loss - F.cross_entropy(net(small[:64]), labels[:64])
+        kept[size] = (fall / (size * slope)).item()
+    return pd.Series(kept)
+
+
+# %%
+sizes = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+kept = {name: kept_share(small_net(name), sizes) for name in NAMES}
+plots.show(
+    anatomy_figures.curves(
+        kept,
+        "step of each layer, relative to its weights",
+        "fall that came, of the promised",
+        "44 plain layers: the gradient holds for tiny steps only",
+        "log linear",
+    ),
+    alt="Share of the promised fall that comes, over the relative step from 0.00001 to 0.01. 8 "
+    "plain layers: about 1, and 0.84 at the end. 44 residual: 0.9 at 0.001, 0.5 at the "
+    "end. 44 plain: 0.8 at the start, 0.2 at 0.0001, zero from 0.001 on.",
+)
+
+# %%
+print(
+    "8 plain layers keep more than 0.9 at 0.001:", kept["plain, 8 layers"][1e-3] > 0.9
+)
+print("44 residual layers, more than 0.7:", kept["residual, 44 layers"][1e-3] > 0.7)
+print("44 plain layers, less than 0.1:", kept["plain, 44 layers"][1e-3] < 0.1)
+
+# %% [markdown]
+# At a thousandth, 44 plain layers keep a few hundredths of what they promise; their twin keeps nine tenths. The plain net's gradient promises a lot, for it is huge, but a step later it is another one. It is right only for steps that are
+# a hundred times shorter than its twin's. That fits the **shattered gradients** of [notebook 02](02_shortcut_connections.ipynb): there the gradient changed like noise from one image to the next one beside it; here it does from one set of *weights* to the next one beside it.
+#
+# This was three small networks at their start. We repeated it with three seeds and saw the same. It is evidence, not the last word, and the literature has not spoken it:
+#
+# - **He et al. (2015, §4.1)** argue as you just measured: their plain nets have batch norm, their forward signals do not die, and they verified that backward gradients have healthy norms. They *conjecture* that deep plain nets converge exponentially slowly, and leave the reason open.
+# - **Balduzzi et al. (2017)** say: shattered gradients. They trained deep plain nets without shortcuts from a start that does not shatter.
+# - **Li et al. (2018)** look at the loss around trained weights, and see it turn from smooth to chaotic with depth, less so with shortcuts (section 6).
+# - **De & Smith (2020)**: batch norm in the branches makes them small beside the shortcut at the start, so that a deep residual net begins close to a shallow one. One scalar a branch does the same without batch norm.
+# - **Orhan & Pitkow (2018)**: shortcuts break symmetries, such as that between units that can be exchanged or are dead, near which learning is slow.
+#
+# These do not exclude each other, and no experiment that we know of weighs them all. **Disputed** is how much each explains. What is *not* supported by what you measured here is that deep plain networks with batch norm fail because their gradients vanish.
+
+# %% [markdown]
+# ## 4. Surgery
+#
+# Now to networks that are trained: the twins of depth 20, each with nine blocks. Veit et al. (2016) took single blocks out of a trained ResNet-110, and the error hardly moved; in a plain network (VGG) it went to guessing.
+#
+# A residual block that is dropped leaves its shortcut. A plain block has none, so it is replaced by the one its twin has. Where the next layer finds other inputs than before, the running means and variances of batch norm are wrong as well: **stale**. So every cut is measured twice:
+# as it is, and with these statistics measured anew on 250 training images (diamonds). No weight moves in that.
+#
+# **Predict.** Which block does the residual network miss most? How much of the damage do new statistics repair?
+
+# %%
+torch.set_num_threads(threads)
+
+nets = {
+    "plain, 20 layers": load_trained("twin_plain20_0"),
+    "residual, 20 layers": load_trained("twin_resnet20_0"),
+}
+some, for_statistics = test[::5], train[:250]
+dropped = {
+    name: surgery.drop_each_block(net, some, for_statistics)
+    for name, net in nets.items()
+}
+
+# %%
+plots.show(
+    anatomy_figures.dropped_blocks(
+        dropped, "A cut ends the plain net; the residual one it only hurts"
+    ),
+    alt="Error without each of the nine blocks. Plain: 78 to 93 percent, near guessing, and "
+    "with statistics measured anew below 80 percent only in stage 1. Residual: 33 to 69 "
+    "percent, and with statistics anew 28 to 48 percent; the whole network has 22.",
+)
+
+# %%
+cost = {name: t["error_after"] - t["error_before"] for name, t in dropped.items()}
+anew = {
+    name: t["error_recalibrated"] - t["error_before"] for name, t in dropped.items()
+}
+plain_net, residual_net = cost
+print("plain, every block costs more than 40 points:", cost[plain_net].min() > 0.4)
+print("  with statistics anew more than 20:", anew[plain_net].min() > 0.2)
+print("residual, the median block, less than 30:", cost[residual_net].median() < 0.3)
+print("  with statistics anew less than 15:", anew[residual_net].median() < 0.15)
+worst = anew[residual_net].idxmax()
+print("  and the dearest is then", dropped[residual_net]["block"][worst])
+
+# %% [markdown]
+# The plain network does not survive any cut. In the residual one a cut costs 10 to 47 points, and **more than half of that is stale statistics**: measured anew, it is 5 to 25 points. The first block looked like one of the most important;
+# it only changed the statistics of all that follow. What is dearest then is the last block, behind which nothing is left that could make up for it. (200 images: a difference of fewer than six points or so may be chance.)
+#
+# "Hardly any effect", as in ResNet-110, this is not. There are nine blocks here instead of 54, so each is a larger part of the network. And read the plain net with care: its block was replaced by a path that it has never been trained with. The cut does not show that
+# its blocks are *better*, only that the blocks behind cannot read what comes.
+#
+# How much do the two paths tolerate? Multiply all shortcuts, or all branches, by a factor.
+#
+# **Predict.** Which hurts more: all shortcuts times 0.9, or all branches times 0.9?
+
+# %%
+residual = nets["residual, 20 layers"]
+factors = (0.75, 0.9, 1, 1.1, 1.25)
+scaled = {
+    f"{part} scaled": surgery.scale_all_blocks(residual, some, part, factors)
+    for part in surgery.PARTS
+}
+plots.show(
+    anatomy_figures.errors_along(
+        scaled,
+        "factor",
+        "factor in every block",
+        "Ten percent on the shortcuts hurts, on the branches hardly",
+    ),
+    alt="Error of the residual network over the factor on all shortcuts or all branches. "
+    "Shortcuts: a narrow valley, 48 percent at 0.9, 46 at 1.1, 89 at 0.75. Branches: a "
+    "wide one, 24 percent at 0.9, 23 at 1.1 and 30 to 40 at the ends.",
+)
+
+# %%
+at = {name: table.set_index("factor")["error_after"] for name, table in scaled.items()}
+shortcuts, branches = at["shortcut scaled"], at["branch scaled"]
+print(
+    "shortcuts times 0.9, more than 10 points:", shortcuts[0.9] - shortcuts[1.0] > 0.1
+)
+print("branches times 0.9, fewer than 10 points:", branches[0.9] - branches[1.0] < 0.1)
+
+# %% [markdown]
+# A factor on the shortcuts multiplies along the whole path, $0.9^9 \approx 0.4$ from the first block to the last; on the branches it changes each contribution once. It is the same product as in notebook 02, now in the forward direction and in a trained network.
+#
+# Last, let two blocks of a stage change places.
+
+# %%
+swaps = surgery.swap_each_pair(residual, some)
+swaps["cost"] = swaps["error_after"] - swaps["error_before"]
+cheapest, dearest = swaps.loc[
+    [swaps["cost"].idxmin(), swaps["cost"].idxmax()]
+].itertuples()
+print(
+    "cheapest swap:",
+    cheapest.first,
+    cheapest.second,
+    "costs below 0.1:",
+    cheapest.cost < 0.1,
+)
+print(
+    "dearest swap:",
+    dearest.first,
+    dearest.second,
+    "costs above 0.3:",
+    dearest.cost > 0.3,
+)
+
+# %% [markdown]
+# Some blocks hardly mind: two neighbours of stage 2 do about the same to what passes. Others do: the first block of stage 1, the only one that reads what comes from `conv1`, cannot do the work of the last one. Greff et al. (2017) read such experiments so: the blocks of a stage
+# refine one estimate, each a little. Veit et al. read theirs as a collection of many short networks. Both agree that order matters less than in a plain network, where blocks are links of one chain.
+
+# %% [markdown]
+# ## 5. What it gets wrong
+#
+# From here on it is one network: the best trained one the course has so far.
+
+# %%
+from resnet_lib.training import predict
+
+BEST = "twin_resnet20_0"
+logits = predict(load_trained(BEST), test)
+answers = logits.argmax(1)
+print(
+    "right:",
+    f"{(answers == test.labels).double().mean():.0%}",
+    "of",
+    len(test),
+    "test images",
+)
+
+# %% [markdown]
+# **Predict.** Which two classes does it take for each other most? Which class is hardest?
+
+# %%
+matrix = errors.confusion_matrix(answers, test.labels, test.classes)
+plots.show(
+    error_figures.confusions(matrix, "Cats and dogs, animals and animals"),
+    alt="Confusion matrix of ten classes with the wrong answers shaded. Most of them stand "
+    "between animals: a cat called a dog 16 times, a dog a cat 9 times. Between vehicles: "
+    "an airplane called a ship 11 times.",
+)
+
+# %%
+top = errors.frequent_confusions(matrix, 1).iloc[0]
+print("taken for each other most:", top["one"], "and", top["other"])
+animals = [2, 3, 4, 5, 6, 7]
+mistakes_made = (answers != test.labels).numpy()
+among = np.isin(answers, animals) & np.isin(test.labels, animals) & mistakes_made
+print("mistakes among animals, more than half:", among.sum() > mistakes_made.sum() / 2)
+
+# %% [markdown]
+# Cats and dogs. Most mistakes stay among the six animals, so a mistake is rarely absurd. Now each class by itself, with the interval that 100 images leave (Wilson's, 95%).
+
+# %%
+from resnet_lib.analysis import class_accuracies
+
+table = class_accuracies(answers, test.labels, test.classes)
+plots.show(
+    error_figures.class_accuracies(
+        {"ResNet-20": table}, "The cat is hardest, but for whom is that sure?"
+    ),
+    alt="Accuracy of each class with its 95 percent interval. Cat is lowest at 58 percent, "
+    "from 48 to 67. Bird, airplane, dog and deer follow between 71 and 76; automobile and "
+    "ship are highest, above 90. Each interval is about 17 points wide.",
+)
+
+# %%
+hardest = table["accuracy"].idxmin()
+clearly = table.index[table["low"] > table.loc[hardest, "high"] + 0.03]
+print("hardest:", hardest)
+print("whose interval is clear of it:", *sorted(clearly))
+
+# %% [markdown]
+# Cats come last, and four classes are better beyond doubt. But the intervals of birds and airplanes reach into the cats' own, and a hundred other images might have turned their order. An interval is about the *images*; another seed would give another network, with its own weaknesses.
+#
+# Which mistakes is it surest of?
+
+# %%
+mistakes = errors.confident_mistakes(logits, test.labels, 10)
+plots.show(
+    error_figures.mistake_wall(test, mistakes, "Ten mistakes of which it was surest"),
+    alt="Ten test images, each with its label and the wrong answer of which the network was "
+    "94 to 99 percent sure: an airplane on a book's cover (ship), two ships' bows (airplane), "
+    "a blue lorry's front labelled automobile (truck), a cat in grass (deer), and others.",
+)
+
+# %% [markdown]
+# Look before you blame it. The third image shows what many would call a truck. The fourth shows little but fur, the first an airplane on the cover of a book. A bow that points upwards is an airplane's shape, a thin animal in high grass often a deer. Such errors tell what it goes by: shape, colour
+# and surroundings. A few may be errors of the *labels*; Northcutt et al. (2021) put them at about half a percent of CIFAR-10's test set ([notebook 04](04_cifar10.ipynb)).
+#
+# So how much is its certainty worth?
+#
+# **Predict.** Where the network says 90%, is it right nine times of ten, less often, or more often?
+
+# %%
+T = errors.fit_temperature(logits[::2], test.labels[::2])
+half, half_labels = logits[1::2], test.labels[1::2]
+calibration = {
+    "as trained": errors.reliability(half, half_labels, 10),
+    "with a temperature": errors.reliability(half / T, half_labels, 10),
+}
+plots.show(
+    error_figures.reliability_diagram(
+        calibration, "Sure is nearly right, and a little too sure"
+    ),
+    alt="Accuracy over confidence in ten bins on 500 images, as trained and with a "
+    "temperature, with 95 percent intervals. Both lines follow the diagonal within their "
+    "intervals nearly everywhere. Below: half of the answers are more than 90 percent sure.",
+)
+
+# %%
+gaps = [errors.expected_calibration_error(table) for table in calibration.values()]
+print("fitted temperature above 1, so it was too sure:", T > 1.05)
+print("mean gap below 6 points, before and after:", max(gaps) < 0.06)
+
+# %% [markdown]
+# Nearly: most intervals hold the diagonal. The fitted **temperature** divides all logits by one number $T$. It changes no answer, only how sure each is, and above 1 it makes the network less sure. It was fitted on one half of the images and judged on the other;
+# on 500 images its gain cannot be told from chance. Guo et al. (2017) found deep networks far *too* sure. Theirs were trained for much longer, and this one for 12 epochs, with a training error still near 18%: a network that gets its training images wrong has a reason to be modest.
+
+# %% [markdown]
+# ## 6. The loss around the weights
+#
+# Li et al. (2018) made pictures of the loss around trained weights, and saw it turn from a smooth bowl into a chaos of ridges in deep plain networks, and much less so with shortcuts. How is such a picture made, and what does it show?
+#
+# Take two random directions in the space of all weights, and go $a$ along the one and $b$ along the other. But a network with large weights would look flat in it, only because a step of 1 is little to it; and in front of a batch norm the size of weights means nothing (section 2). So each *filter* of a direction
+# is scaled to the norm of the filter of the weights: **filter normalisation**.
+
+# %%
+from resnet_lib.loss_surface import load_loss_surfaces, loss_surface, random_direction
+
+residual = nets["residual, 20 layers"]
+direction = random_direction(residual, seed=0)
+filters, weights = direction["conv1.weight"], residual.conv1.weight.detach()
+print("filters of conv1:", len(filters))
+print(
+    "norms agree:",
+    torch.allclose(filters.flatten(1).norm(dim=1), weights.flatten(1).norm(dim=1)),
+)
+
+# %% [markdown]
+# The surfaces of the two twins were recorded: 21 × 21 points each, on 250 training images, in both directions from -1 to 1. (One unit moves each filter by its own length, at a right angle or nearly so: it is a long way.)
+#
+# **Predict.** At 20 layers, will the plain network's surface look like chaos beside its twin's?
+
+# %%
+recorded, how = load_loss_surfaces()
+surfaces = {
+    name: recorded[network] for name, network in zip(nets, how["settings"]["networks"])
+}
+plots.show(
+    anatomy_figures.surface_contours(surfaces, "At 20 layers both are one smooth bowl"),
+    alt="Contours of the loss around the trained weights, plain and residual side by side. "
+    "Both are one round bowl with its bottom at the star in the middle. The residual "
+    "one is deeper, 0.5 against 0.6, and its contours lie closer on the right side.",
+)
+
+# %%
+plots.show(
+    anatomy_figures.surface_mountains(surfaces, "The same, seen from the side"),
+    alt="The same two surfaces in three dimensions, the height the loss on a logarithmic "
+    "scale: two smooth bowls of one shape, with rims between 2 and 4 and no second "
+    "valley; the residual bowl reaches deeper.",
+)
+
+# %%
+from scipy.ndimage import minimum_filter
+
+from resnet_lib.loss_surface import surface_grid
+
+for name, table in surfaces.items():
+    steps, grid = surface_grid(table)
+    valleys = (minimum_filter(grid, 3) == grid).sum()
+    print(
+        f"{name}: {grid[10, 10]:.1f} in the middle, up to {grid.max():.0f}, valleys: {valleys}"
+    )
+
+# %% [markdown]
+# No chaos: one valley each, smooth all the way to where the loss is that of guessing and more. The residual bowl is deeper, which is its lower training loss, and no wider. **Here the picture does not tell the twins apart**, though one of them trains better. It agrees with Li et al., who
+# saw plain networks of 20 layers smooth and those of 56 chaotic. Only the deep ones can show what they saw, and their weights are still to be recorded.
+#
+# Is the recording what this machine would measure? A small grid, live, whose points are all in the large one:
+
+# %%
+from resnet_lib.loss_surface import surface_of_trained
+
+grid = [-1, -0.5, 0, 0.5, 1]
+live = surface_of_trained(PLANNED["loss_surface"], "twin_resnet20_0", grid)
+both = live.merge(
+    recorded["twin_resnet20_0"], on=["a", "b"], suffixes=("", "_recorded")
+)
+print("shared points:", len(both))
+print(
+    "losses equal within 1%:",
+    np.allclose(both["loss"], both["loss_recorded"], rtol=0.01),
+)
+
+# %% [markdown]
+# One choice is easily overlooked. Batch norm was in *train* mode: it took mean and variance from the 250 images, anew at each point. In *evaluation* mode, as in Li et al.'s own code, it keeps those that belong to the trained weights, and at other weights they are stale (section 4).
+#
+# **Predict.** In evaluation mode, are the corners of the picture higher, lower, or the same?
+
+# %%
+directions = direction, random_direction(residual, seed=1)
+images = normalise(train.images[:250]), train.labels[:250]
+stale = loss_surface(residual, *images, directions, [-1, 0, 1], "running")
+corners = stale[stale["a"].abs() + stale["b"].abs() == 2]
+higher = (
+    corners["loss"].to_numpy() / corners.merge(live, on=["a", "b"])["loss_y"].to_numpy()
+)
+print("corners more than twice as high:", (higher > 2).sum(), "of", len(corners))
+
+# %% [markdown]
+# Same weights, same images, same directions, and walls that are up to ten times as high or more. How steep a loss surface looks is partly a matter of what batch norm does in it. And two directions out of a quarter of a million are a thin slice: what training met on its way may lie in none of them. Section 3 asked the question that
+# matters for training, how far *along the gradient* the promise holds, and needed no picture for it.
+
+# %% [markdown]
+# ## Summary
+#
+# - **Degradation** shows in the training error. Recorded so far, with one seed: from 8 to 20 layers the residual twin gains four times as much as the plain one, and at 8 layers the plain one is ahead. In small, live: 44 plain layers start to learn worse than 8.
+# - **Vanishing gradients are not the cause here.** In 20 plain layers nothing vanishes at any time. In 44 the early layers' gradients explode, throw the weights out, and then *look* vanished: batch norm makes them small in the measure in which the weights are large.
+# - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still does not learn and the residual one does.
+# - **Directions are what fails**: at the start, the plain net's gradient is right only for steps about a hundred times shorter than its twin's. Why, and whether that is the whole of it, is disputed.
+# - In surgery half of the damage and more was stale statistics. A plain network does not survive a cut; a residual one of nine blocks does, at a price.
+# - A class's accuracy on 100 images comes with an interval of some 17 points; a loss surface comes with a mode of batch norm.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** A path through ResNet-56 goes through each of its 27 blocks by the branch or by the shortcut. How many paths are left if one block is dropped?
+
+# %%
+answer = ...
+check.paths_left(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# answer = 2**26
+# check.paths_left(answer)
+# ```
+#
+# Half of $2^{27}$. The others went through the dropped branch.
+# </details>
+#
+# **2.** Write a *test* for the story of vanishing gradients. It gets a table as `load_layers` gives it (columns `epochs_trained`, `layer`, `gradient_norm`, `weight_norm`), and returns `False` if in some epoch `conv1`'s gradient is below a thousandth of `fc`'s, else `True`.
+
+
+# %%
+def no_vanishing(table):
+    return ...
+
+
+check.no_vanishing(no_vanishing)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def no_vanishing(table):
+#     norms = table.pivot(
+#         index="epochs_trained", columns="layer", values="gradient_norm"
+#     )
+#     return bool((norms["conv1"] > 1e-3 * norms["fc"]).all())
+#
+#
+# check.no_vanishing(no_vanishing)
+# ```
+#
+# Then ask what section 2 asks: if it fails, are the gradients small, or are the weights large?
+# </details>
+#
+# **3.** Two networks have the accuracies `a` and `b`, each measured on `images` images of its own. How many standard errors of the difference is `b` above `a`?
+
+
+# %%
+def errors_apart(a, b, images):
+    return ...
+
+
+check.errors_apart(errors_apart)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def errors_apart(a, b, images):
+#     variance = (a * (1 - a) + b * (1 - b)) / images
+#     return (b - a) / variance**0.5
+#
+#
+# check.errors_apart(errors_apart)
+# ```
+#
+# Where both are measured on the *same* images, pairs tell more: count those that one gets right and the other wrong (McNemar's test).
+# </details>
+#
+# **4.** Write the expected calibration error: images fall into `bins` equally wide ranges of confidence, and each range contributes the distance between its mean confidence and its share of right answers, weighted by its share of the images.
+# (`confidence` and `right` are tensors of one number an image; an image with confidence $c$ is in range $\lceil c \cdot \text{bins} \rceil$.)
+
+
+# %%
+def calibration_error(confidence, right, bins):
+    return ...
+
+
+check.calibration_error(calibration_error)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def calibration_error(confidence, right, bins):
+#     number = (confidence * bins).ceil()
+#     total = 0
+#     for i in number.unique():
+#         c, r = confidence[number == i], right[number == i]
+#         total += len(c) / len(confidence) * abs(c.mean() - r.mean())
+#     return total
+#
+#
+# check.calibration_error(calibration_error)
+# ```
+# </details>
+#
+# **5.** Write filter normalisation: `direction` and `weight` have the shape (filters, channels, height, width), and each filter of the direction gets the norm of its weights.
+
+
+# %%
+def filter_direction(direction, weight):
+    return ...
+
+
+check.filter_direction(filter_direction)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def filter_direction(direction, weight):
+#     axes = (1, 2, 3)
+#     wanted = weight.norm(dim=axes, keepdim=True)
+#     return direction * wanted / direction.norm(dim=axes, keepdim=True)
+#
+#
+# check.filter_direction(filter_direction)
+# ```
+#
+# `resnet_lib.loss_surface.filter_normalise` does the same, and leaves filters without a direction at 0.
+# </details>
+
+# %% [markdown]
+# ## References
+#
+# - K. He, X. Zhang, S. Ren, J. Sun, [*Deep Residual Learning for Image Recognition*](https://arxiv.org/abs/1512.03385), 2015: degradation (figures 1 and 6), and why vanishing gradients are an unlikely cause (§4.1).
+# - D. Balduzzi et al., [*The Shattered Gradients Problem*](https://arxiv.org/abs/1702.08591), 2017.
+# - H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, [*Visualizing the Loss Landscape of Neural Nets*](https://arxiv.org/abs/1712.09913), 2018: filter normalisation (§4).
+# - S. De, S. Smith, [*Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks*](https://arxiv.org/abs/2002.10444), 2020.
+# - A. E. Orhan, X. Pitkow, [*Skip Connections Eliminate Singularities*](https://arxiv.org/abs/1701.09175), 2018.
+# - T. van Laarhoven, [*L2 Regularization versus Batch and Weight Normalization*](https://arxiv.org/abs/1706.05350), 2017: large weights, small steps.
+# - Y. You, I. Gitman, B. Ginsburg, [*Large Batch Training of Convolutional Networks*](https://arxiv.org/abs/1708.03888), 2017: steps in proportion to each layer's weights.
+# - A. Veit, M. Wilber, S. Belongie, [*Residual Networks Behave Like Ensembles of Relatively Shallow Networks*](https://arxiv.org/abs/1605.06431), 2016: dropped and swapped blocks (§4).
+# - K. Greff, R. Srivastava, J. Schmidhuber, [*Highway and Residual Networks learn Unrolled Iterative Estimation*](https://arxiv.org/abs/1612.07771), 2017.
+# - C. Northcutt, A. Athalye, J. Mueller, [*Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks*](https://arxiv.org/abs/2103.14749), 2021.
+# - C. Guo, G. Pleiss, Y. Sun, K. Weinberger, [*On Calibration of Modern Neural Networks*](https://arxiv.org/abs/1706.04599), 2017.

@@ -97,7 +97,7 @@ print(
 )
 
 # %% [markdown]
-# The residual net makes four times as much of the twelve added layers as the plain one. At depth 8 it is the *plain* net that is ahead:
+# The residual net makes nearly four times as much of the twelve added layers as the plain one. At depth 8 it is the *plain* net that is ahead:
 # shortcuts are no gift at any depth. While the rate was high, the deeper plain net trailed the shallower one; when the rate dropped, it caught up. So at 20 layers there is **no degradation**
 # in the end, only its beginning. It is one seed, and a point or two may be its luck; the eight points are not likely to be.
 #
@@ -220,7 +220,7 @@ for name, table in layers.items():
     )
 
 # %% [markdown]
-# **No.** In 20 plain layers with batch norm the first layer's gradient is between a quarter and three times the last one's, at the start and after every epoch. It is the *residual* net that comes lowest,
+# **No.** In 20 plain layers with batch norm the first layer's gradient is between 0.3 and 3.4 times the last one's, at the start and after every epoch. It is the *residual* net that comes lowest,
 # and only at its start. And yet the plain one trains worse.
 #
 # At 44 layers something does happen. Look at the first layer during the live run.
@@ -385,11 +385,11 @@ print("44 plain layers, less than 0.1:", kept["plain, 44 layers"][1e-3] < 0.1)
 
 # %% [markdown]
 # At a thousandth, 44 plain layers keep a few hundredths of what they promise; their twin keeps nine tenths. The plain net's gradient promises a lot, for it is huge, but a step later it is another one. It is right only for steps that are
-# a hundred times shorter than its twin's. That fits the **shattered gradients** of [notebook 02](02_shortcut_connections.ipynb): there the gradient changed like noise from one image to the next one beside it; here it does from one set of *weights* to the next one beside it.
+# more than a hundred times shorter than its twin's. That fits the **shattered gradients** of [notebook 02](02_shortcut_connections.ipynb): there the gradient changed like noise from one image to the next one beside it; here it does from one set of *weights* to the next one beside it.
 #
 # This was three small networks at their start. We repeated it with three seeds and saw the same. It is evidence, not the last word, and the literature has not spoken it:
 #
-# - **He et al. (2015, §4.1)** argue as you just measured: their plain nets have batch norm, their forward signals do not die, and they verified that backward gradients have healthy norms. They *conjecture* that deep plain nets converge exponentially slowly, and leave the reason open.
+# - **He et al. (2015, §4.1)** say so of their plain net of 34 layers: with batch norm its signals do not die, and they verified that its gradients have healthy norms. So vanishing gradients are an unlikely cause. They *conjecture* that deep plain nets converge exponentially slowly, and leave the reason open.
 # - **Balduzzi et al. (2017)** say: shattered gradients. They trained deep plain nets without shortcuts from a start that does not shatter.
 # - **Li et al. (2018)** look at the loss around trained weights, and see it turn from smooth to chaotic with depth, less so with shortcuts (section 6).
 # - **De & Smith (2020)**: batch norm in the branches makes them small beside the shortcut at the start, so that a deep residual net begins close to a shallow one. One scalar a branch does the same without batch norm.
@@ -704,12 +704,10 @@ print(
 # %%
 directions = direction, random_direction(residual, seed=1)
 images = normalise(train.images[:250]), train.labels[:250]
-stale = loss_surface(residual, *images, directions, [-1, 0, 1], "running")
-corners = stale[stale["a"].abs() + stale["b"].abs() == 2]
-higher = (
-    corners["loss"].to_numpy() / corners.merge(live, on=["a", "b"])["loss_y"].to_numpy()
-)
-print("corners more than twice as high:", (higher > 2).sum(), "of", len(corners))
+corners = loss_surface(residual, *images, directions, [-1, 1], "running")
+both = corners.merge(live, on=["a", "b"], suffixes=("", "_train_mode"))
+higher = both["loss"] / both["loss_train_mode"]
+print("corners more than twice as high:", (higher > 2).sum(), "of", len(both))
 
 # %% [markdown]
 # Same weights, same images, same directions, and walls that are up to ten times as high or more. How steep a loss surface looks is partly a matter of what batch norm does in it. And two directions out of a quarter of a million are a thin slice: what training met on its way may lie in none of them. Section 3 asked the question that
@@ -718,10 +716,10 @@ print("corners more than twice as high:", (higher > 2).sum(), "of", len(corners)
 # %% [markdown]
 # ## Summary
 #
-# - **Degradation** shows in the training error. Recorded so far, with one seed: from 8 to 20 layers the residual twin gains four times as much as the plain one, and at 8 layers the plain one is ahead. In small, live: 44 plain layers start to learn worse than 8.
+# - **Degradation** shows in the training error. Recorded so far, with one seed: from 8 to 20 layers the residual twin gains nearly four times as much as the plain one, and at 8 layers the plain one is ahead. In small, live: 44 plain layers start to learn worse than 8.
 # - **Vanishing gradients are not the cause here.** In 20 plain layers nothing vanishes at any time. In 44 the early layers' gradients explode, throw the weights out, and then *look* vanished: batch norm makes them small in the measure in which the weights are large.
 # - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still does not learn and the residual one does.
-# - **Directions are what fails**: at the start, the plain net's gradient is right only for steps about a hundred times shorter than its twin's. Why, and whether that is the whole of it, is disputed.
+# - **Directions are what fails**: at the start, the plain net's gradient is right only for steps more than a hundred times shorter than its twin's. Why, and whether that is the whole of it, is disputed.
 # - In surgery half of the damage and more was stale statistics. A plain network does not survive a cut; a residual one of nine blocks does, at a price.
 # - A class's accuracy on 100 images comes with an interval of some 17 points; a loss surface comes with a mode of batch norm.
 

@@ -82,19 +82,13 @@ plots.show(
 
 # %%
 last = twins[twins["epoch"] == 11].set_index(["shortcut", "depth"])
-gain = last["train_eval_accuracy"].unstack().eval("`20` - `8`") * 100
-print(
-    f"points of training accuracy from 8 to 20: {gain['none']:.0f} plain, {gain['A']:.0f} residual"
-)
-at_high_rate = twins[(twins["shortcut"] == "none") & (twins["epoch"] < 6)]
-by_depth = at_high_rate.pivot(
-    index="epoch", columns="depth", values="train_eval_accuracy"
-)
-print(
-    "plain, deeper is behind in",
-    (by_depth[20] < by_depth[8]).sum(),
-    "of the first 6 epochs",
-)
+gain = 100 * last["train_eval_accuracy"].unstack().diff(axis=1)[20]
+print(f"points gained from 8 to 20: {gain['none']:.0f} plain, {gain['A']:.0f} residual")
+
+# %%
+early = twins[(twins["shortcut"] == "none") & (twins["epoch"] < 6)]
+early = early.pivot(index="epoch", columns="depth", values="train_eval_accuracy")
+print("plain, 20 layers behind 8 in", (early[20] < early[8]).sum(), "of 6 epochs")
 
 # %% [markdown]
 # The residual net makes nearly four times as much of the twelve added layers as the plain one. At depth 8 it is the *plain* net that is ahead:
@@ -197,6 +191,8 @@ layers = {
     "plain, 20 layers": load_layers("twin_plain20_0"),
     "residual, 20 layers": load_layers("twin_resnet20_0"),
 }
+
+# %%
 plots.show(
     anatomy_figures.gradients_through_training(
         layers, "Nothing vanishes in 20 layers, with shortcuts or without"
@@ -213,11 +209,10 @@ def first_to_last(table):
     return norms["conv1"] / norms["fc"]
 
 
+# %%
 for name, table in layers.items():
     ratio = first_to_last(table)
-    print(
-        f"{name}: conv1 / fc from {ratio.min():.1f} to {ratio.max():.1f}, {len(ratio)} times measured"
-    )
+    print(f"{name}: conv1 / fc from {ratio.min():.1f} to {ratio.max():.1f}")
 
 # %% [markdown]
 # **No.** In 20 plain layers with batch norm the first layer's gradient is between 0.3 and 3.4 times the last one's, at the start and after every epoch. It is the *residual* net that comes lowest,
@@ -257,14 +252,14 @@ plots.show(
 plain, twin = deep["plain, 44 layers"], deep["residual, 44 layers"]
 first, late = plain.iloc[0], plain.iloc[30:].median()
 first_twin, late_twin = twin.iloc[0], twin.iloc[30:].median()
+thrown_out = late["conv1_weight"] / first["conv1_weight"]
+print("conv1's weights, more than 5 times what they were:", thrown_out > 5)
+
+# %%
 more = first["conv1_gradient"] / first_twin["conv1_gradient"]
 less = late["conv1_gradient"] / late_twin["conv1_gradient"]
 print("first step, conv1's gradient: more than 10 times the twin's:", more > 10)
 print("after step 30, less than a fifth of the twin's:", less < 0.2)
-print(
-    "its weights, more than 5 times what they were:",
-    late["conv1_weight"] / first["conv1_weight"] > 5,
-)
 
 # %% [markdown]
 # If you had looked at step 40 only, you would have written: *the first layer's gradient is tiny, so it vanishes*. It is the other way round. Batch norm divides each channel by its own deviation, so the *size* of the weights in front
@@ -293,13 +288,11 @@ print("the gradient, about a tenth:", 0.05 < gradient_10 / gradient < 0.2)
 # A fair measure of a gradient in front of a batch norm is the gradient times the size of the weights: it does not change when the weights are scaled.
 
 # %%
-fair = (late["conv1_gradient"] * late["conv1_weight"]) / (
-    late["fc_gradient"] * late["fc_weight"]
-)
-print("plain, 44 layers, later; conv1 / fc by the fair measure, above 0.1:", fair > 0.1)
+fair = less * late["conv1_weight"] / late_twin["conv1_weight"]
+print("by the fair measure, more than a fifth of the twin's:", fair > 0.2)
 
 # %% [markdown]
-# By that measure nothing has vanished at 44 layers either.
+# By that measure nothing has vanished at 44 layers either: what is left of the difference is less than a factor of five.
 #
 # ## 3. If it is not that they vanish, what fails?
 #
@@ -326,12 +319,9 @@ plots.show(
 )
 
 # %%
-reached = {name: run["loss"].tail(20).mean() for name, run in equal.items()}
-print(
-    "residual ahead by more than 0.2:",
-    reached["residual, 44 layers"] < reached["plain, 44 layers"] - 0.2,
-)
-print("plain, near guessing still:", reached["plain, 44 layers"] > 2.1)
+plain_loss, twin_loss = (run["loss"].tail(20).mean() for run in equal.values())
+print("residual ahead by more than 0.2:", twin_loss < plain_loss - 0.2)
+print("plain, near guessing still:", plain_loss > 2.1)
 
 # %% [markdown]
 # It does not. The residual twin learns faster than before, and the plain net still does not. **Sizes of gradients are not the whole of it**, neither vanished nor exploded. (One rate, 0.003 of each layer's weights a step. We tried 0.0003, 0.001 and 0.01 as well, with the plain net: no better.)
@@ -363,6 +353,8 @@ def kept_share(net, sizes):
 # %%
 sizes = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 kept = {name: kept_share(small_net(name), sizes) for name in NAMES}
+
+# %%
 plots.show(
     anatomy_figures.curves(
         kept,
@@ -377,11 +369,10 @@ plots.show(
 )
 
 # %%
-print(
-    "8 plain layers keep more than 0.9 at 0.001:", kept["plain, 8 layers"][1e-3] > 0.9
-)
-print("44 residual layers, more than 0.7:", kept["residual, 44 layers"][1e-3] > 0.7)
-print("44 plain layers, less than 0.1:", kept["plain, 44 layers"][1e-3] < 0.1)
+plain_44, plain_8, residual_44 = (shares[1e-3] for shares in kept.values())
+print("at a thousandth: 8 plain layers keep more than 0.9:", plain_8 > 0.9)
+print("44 residual layers, more than 0.7:", residual_44 > 0.7)
+print("44 plain layers, less than 0.1:", plain_44 < 0.1)
 
 # %% [markdown]
 # At a thousandth, 44 plain layers keep a few hundredths of what they promise; their twin keeps nine tenths. The plain net's gradient promises a lot, for it is huge, but a step later it is another one. It is right only for steps that are
@@ -414,6 +405,8 @@ nets = {
     "plain, 20 layers": load_trained("twin_plain20_0"),
     "residual, 20 layers": load_trained("twin_resnet20_0"),
 }
+
+# %%
 some, for_statistics = test[::5], train[:250]
 dropped = {
     name: surgery.drop_each_block(net, some, for_statistics)
@@ -431,21 +424,23 @@ plots.show(
 )
 
 # %%
-cost = {name: t["error_after"] - t["error_before"] for name, t in dropped.items()}
-anew = {
-    name: t["error_recalibrated"] - t["error_before"] for name, t in dropped.items()
-}
-plain_net, residual_net = cost
-print("plain, every block costs more than 40 points:", cost[plain_net].min() > 0.4)
-print("  with statistics anew more than 20:", anew[plain_net].min() > 0.2)
-print("residual, the median block, less than 30:", cost[residual_net].median() < 0.3)
-print("  with statistics anew less than 15:", anew[residual_net].median() < 0.15)
-worst = anew[residual_net].idxmax()
-print("  and the dearest is then", dropped[residual_net]["block"][worst])
+plain, twin = dropped.values()
+whole, cut, anew = plain[["error_before", "error_after", "error_recalibrated"]].T.values
+print("plain, every block costs more than 40 points:", (cut - whole).min() > 0.4)
+print("with statistics anew, more than 20:", (anew - whole).min() > 0.2)
+
+# %%
+whole, cut, anew = twin[["error_before", "error_after", "error_recalibrated"]].T.values
+print("residual, the median block, less than 30:", np.median(cut - whole) < 0.3)
+print(
+    "stale, of all damage more than 40%:",
+    (cut - anew).sum() > 0.4 * (cut - whole).sum(),
+)
+print("with statistics anew the dearest is", twin["block"][anew.argmax()])
 
 # %% [markdown]
-# The plain network does not survive any cut. In the residual one a cut costs 10 to 47 points, and **more than half of that is stale statistics**: measured anew, it is 5 to 25 points. The first block looked like one of the most important;
-# it only changed the statistics of all that follow. What is dearest then is the last block, behind which nothing is left that could make up for it. (200 images: a difference of fewer than six points or so may be chance.)
+# The plain network does not survive any cut. In the residual one a cut costs 10 to 47 points, and **about half of that is stale statistics**: measured anew, it is 5 to 25 points. The first block looked like one of the most important;
+# it only changed the statistics of all that follow. What is dearest then is the last block; perhaps because nothing behind it can make up for it. (200 images: a difference of fewer than six points or so may be chance.)
 #
 # "Hardly any effect", as in ResNet-110, this is not. There are nine blocks here instead of 54, so each is a larger part of the network. And read the plain net with care: its block was replaced by a path that it has never been trained with. The cut does not show that
 # its blocks are *better*, only that the blocks behind cannot read what comes.
@@ -461,6 +456,8 @@ scaled = {
     f"{part} scaled": surgery.scale_all_blocks(residual, some, part, factors)
     for part in surgery.PARTS
 }
+
+# %%
 plots.show(
     anatomy_figures.errors_along(
         scaled,
@@ -474,12 +471,10 @@ plots.show(
 )
 
 # %%
-at = {name: table.set_index("factor")["error_after"] for name, table in scaled.items()}
-shortcuts, branches = at["shortcut scaled"], at["branch scaled"]
-print(
-    "shortcuts times 0.9, more than 10 points:", shortcuts[0.9] - shortcuts[1.0] > 0.1
-)
-print("branches times 0.9, fewer than 10 points:", branches[0.9] - branches[1.0] < 0.1)
+costs = {name: t.set_index("factor")["error_after"] for name, t in scaled.items()}
+costs = {name: after[0.9] - after[1.0] for name, after in costs.items()}
+print("shortcuts times 0.9, more than 10 points:", costs["shortcut scaled"] > 0.1)
+print("branches times 0.9, fewer than 10 points:", costs["branch scaled"] < 0.1)
 
 # %% [markdown]
 # A factor on the shortcuts multiplies along the whole path, $0.9^9 \approx 0.4$ from the first block to the last; on the branches it changes each contribution once. It is the same product as in notebook 02, now in the forward direction and in a trained network.
@@ -487,29 +482,17 @@ print("branches times 0.9, fewer than 10 points:", branches[0.9] - branches[1.0]
 # Last, let two blocks of a stage change places.
 
 # %%
-swaps = surgery.swap_each_pair(residual, some)
-swaps["cost"] = swaps["error_after"] - swaps["error_before"]
-cheapest, dearest = swaps.loc[
-    [swaps["cost"].idxmin(), swaps["cost"].idxmax()]
-].itertuples()
+swaps = surgery.swap_each_pair(residual, some).sort_values("error_after")
+cheapest, *_, dearest = swaps.itertuples()
+cheap, dear = (swap.error_after - swap.error_before for swap in (cheapest, dearest))
 print(
-    "cheapest swap:",
-    cheapest.first,
-    cheapest.second,
-    "costs below 0.1:",
-    cheapest.cost < 0.1,
+    "cheapest swap:", cheapest.first, cheapest.second, "below 10 points:", cheap < 0.1
 )
-print(
-    "dearest swap:",
-    dearest.first,
-    dearest.second,
-    "costs above 0.3:",
-    dearest.cost > 0.3,
-)
+print("dearest swap:", dearest.first, dearest.second, "above 30 points:", dear > 0.3)
 
 # %% [markdown]
-# Some blocks hardly mind: two neighbours of stage 2 do about the same to what passes. Others do: the first block of stage 1, the only one that reads what comes from `conv1`, cannot do the work of the last one. Greff et al. (2017) read such experiments so: the blocks of a stage
-# refine one estimate, each a little. Veit et al. read theirs as a collection of many short networks. Both agree that order matters less than in a plain network, where blocks are links of one chain.
+# Some blocks hardly mind: two neighbours of stage 2 do about the same to what passes. Others do: the first block of stage 1 reads what comes from `conv1`, and neither it nor the last one of its stage can stand in for the other. Greff et al. (2017) read such experiments so: the blocks of a stage
+# refine one estimate, each a little. Veit et al. read theirs as a collection of many short networks. Our nine blocks cannot decide between them.
 
 # %% [markdown]
 # ## 5. What it gets wrong
@@ -522,13 +505,8 @@ from resnet_lib.training import predict
 BEST = "twin_resnet20_0"
 logits = predict(load_trained(BEST), test)
 answers = logits.argmax(1)
-print(
-    "right:",
-    f"{(answers == test.labels).double().mean():.0%}",
-    "of",
-    len(test),
-    "test images",
-)
+right = (answers == test.labels).double().mean()
+print(f"right: {right:.0%} of {len(test):,} test images")
 
 # %% [markdown]
 # **Predict.** Which two classes does it take for each other most? Which class is hardest?
@@ -545,10 +523,12 @@ plots.show(
 # %%
 top = errors.frequent_confusions(matrix, 1).iloc[0]
 print("taken for each other most:", top["one"], "and", top["other"])
-animals = [2, 3, 4, 5, 6, 7]
-mistakes_made = (answers != test.labels).numpy()
-among = np.isin(answers, animals) & np.isin(test.labels, animals) & mistakes_made
-print("mistakes among animals, more than half:", among.sum() > mistakes_made.sum() / 2)
+animals = ["bird", "cat", "deer", "dog", "frog", "horse"]
+wrong = matrix.sum(axis=None) - np.trace(matrix)
+among = matrix.loc[animals, animals].sum(axis=None) - np.trace(
+    matrix.loc[animals, animals]
+)
+print("mistakes among animals, more than half:", among > wrong / 2)
 
 # %% [markdown]
 # Cats and dogs. Most mistakes stay among the six animals, so a mistake is rarely absurd. Now each class by itself, with the interval that 100 images leave (Wilson's, 95%).
@@ -573,7 +553,7 @@ print("hardest:", hardest)
 print("whose interval is clear of it:", *sorted(clearly))
 
 # %% [markdown]
-# Cats come last, and four classes are better beyond doubt. But the intervals of birds and airplanes reach into the cats' own, and a hundred other images might have turned their order. An interval is about the *images*; another seed would give another network, with its own weaknesses.
+# Cats come last, and four classes are clearly better. But the intervals of birds and airplanes reach into the cats' own, and a hundred other images might have turned their order. An interval is about the *images*; another seed would give another network, with its own weaknesses.
 #
 # Which mistakes is it surest of?
 
@@ -587,8 +567,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Look before you blame it. The third image shows what many would call a truck. The fourth shows little but fur, the first an airplane on the cover of a book. A bow that points upwards is an airplane's shape, a thin animal in high grass often a deer. Such errors tell what it goes by: shape, colour
-# and surroundings. A few may be errors of the *labels*; Northcutt et al. (2021) put them at about half a percent of CIFAR-10's test set ([notebook 04](04_cifar10.ipynb)).
+# Look before you blame it. The third image shows what many would call a truck. The fourth shows little but fur, the first an airplane on the cover of a book. A bow that points upwards is an airplane's shape, a thin animal in high grass often a deer. One may guess that it goes by shape, colour
+# and surroundings; ten pictures do not prove it. A few may be errors of the *labels*; Northcutt et al. (2021) put them at about half a percent of CIFAR-10's test set ([notebook 04](04_cifar10.ipynb)).
 #
 # So how much is its certainty worth?
 #
@@ -601,6 +581,8 @@ calibration = {
     "as trained": errors.reliability(half, half_labels, 10),
     "with a temperature": errors.reliability(half / T, half_labels, 10),
 }
+
+# %%
 plots.show(
     error_figures.reliability_diagram(
         calibration, "Sure is nearly right, and a little too sure"
@@ -634,10 +616,8 @@ residual = nets["residual, 20 layers"]
 direction = random_direction(residual, seed=0)
 filters, weights = direction["conv1.weight"], residual.conv1.weight.detach()
 print("filters of conv1:", len(filters))
-print(
-    "norms agree:",
-    torch.allclose(filters.flatten(1).norm(dim=1), weights.flatten(1).norm(dim=1)),
-)
+norms = [part.flatten(1).norm(dim=1) for part in (filters, weights)]
+print("norms agree:", torch.allclose(*norms))
 
 # %% [markdown]
 # The surfaces of the two twins were recorded: 21 × 21 points each, on 250 training images, in both directions from -1 to 1. (One unit moves each filter by its own length, at a right angle or nearly so: it is a long way.)
@@ -672,9 +652,8 @@ from resnet_lib.loss_surface import surface_grid
 for name, table in surfaces.items():
     steps, grid = surface_grid(table)
     valleys = (minimum_filter(grid, 3) == grid).sum()
-    print(
-        f"{name}: {grid[10, 10]:.1f} in the middle, up to {grid.max():.0f}, valleys: {valleys}"
-    )
+    middle, top = grid[10, 10], grid.max()
+    print(f"{name}: {middle:.1f} in the middle, up to {top:.0f}, valleys: {valleys}")
 
 # %% [markdown]
 # No chaos: one valley each, smooth all the way to where the loss is that of guessing and more. The residual bowl is deeper, which is its lower training loss, and no wider. **Here the picture does not tell the twins apart**, though one of them trains better. It agrees with Li et al., who
@@ -720,7 +699,7 @@ print("corners more than twice as high:", (higher > 2).sum(), "of", len(both))
 # - **Vanishing gradients are not the cause here.** In 20 plain layers nothing vanishes at any time. In 44 the early layers' gradients explode, throw the weights out, and then *look* vanished: batch norm makes them small in the measure in which the weights are large.
 # - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still does not learn and the residual one does.
 # - **Directions are what fails**: at the start, the plain net's gradient is right only for steps more than a hundred times shorter than its twin's. Why, and whether that is the whole of it, is disputed.
-# - In surgery half of the damage and more was stale statistics. A plain network does not survive a cut; a residual one of nine blocks does, at a price.
+# - In surgery about half of the damage was stale statistics. A plain network does not survive a cut; a residual one of nine blocks does, at a price.
 # - A class's accuracy on 100 images comes with an interval of some 17 points; a loss surface comes with a mode of batch norm.
 
 # %% [markdown]

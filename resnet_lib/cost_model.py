@@ -117,7 +117,7 @@ def all_reduce_seconds(message: ArrayLike, workers: int, latency: float, bandwid
 
 
 def step_seconds(work: Workload, hardware: Hardware, workers: int, batch_size: int) -> dict[str, float]:
-    """Each part of a step, as the formulas above have it, and their sum, `step`.
+    """Each part of a step, as the formulas above have it, and the whole of it, `step`; compute includes overhead.
 
     Raises ValueError where there are more workers than images.
     """
@@ -131,8 +131,8 @@ def step_seconds(work: Workload, hardware: Hardware, workers: int, batch_size: i
     exposed = max(0.0, all_reduce - hardware.overlap * BACKWARD * compute)
     exchanges = work.exchanges * float(all_reduce_seconds(0, **wire))
     local = max(compute, input_) if hardware.prefetch else compute + input_
-    parts = {"compute": compute, "input": input_, "all_reduce": all_reduce, "exposed": exposed, "exchanges": exchanges}
-    return parts | {"step": local + exposed + exchanges}
+    parts = {"overhead": hardware.overhead, "compute": compute, "input": input_, "all_reduce": all_reduce}
+    return parts | {"exposed": exposed, "exchanges": exchanges, "step": local + exposed + exchanges}
 
 
 def scaling(

@@ -104,14 +104,17 @@ def speeds(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     return figure
 
 
-def underflow(magnitudes: Mapping[str, np.ndarray], smallest: float, title: str) -> Figure:
-    """How large gradients are, a histogram on a log axis each, and the magnitude below which float16 has only 0."""
+def small_for_float16(magnitudes: Mapping[str, np.ndarray], title: str) -> Figure:
+    """How large gradients are, a histogram on a log axis each, and where float16 is coarse or has nothing but 0."""
     figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
     everything = np.concatenate([values[values > 0] for values in magnitudes.values()])
-    bins = np.geomspace(max(everything.min(), 1e-14), everything.max(), 80)
+    bins = np.geomspace(max(everything.min(), 1e-11), everything.max(), 80)
     for (name, values), color in zip(magnitudes.items(), COLORS, strict=False):
         axes.hist(values, bins, histtype="step", linewidth=2, color=color, label=name)
-    axes.axvspan(bins[0], smallest, color=RED, alpha=0.12, label="float16 rounds to 0")
-    axes.set(title=title, xscale="log", xlabel="magnitude of a weight's gradient", ylabel="weights")
+    # The smallest normal number, and half of the smallest of all, below which numbers are rounded to 0.
+    normal, zero = 2.0**-14, 2.0**-25
+    axes.axvspan(zero, normal, color=ORANGE, alpha=0.12, label="float16 is coarse")
+    axes.axvspan(bins[0], zero, color=RED, alpha=0.2, label="float16 has 0")
+    axes.set(title=title, xscale="log", xlabel="magnitude of a gradient", ylabel="gradients", xlim=(bins[0], bins[-1]))
     axes.legend(loc="upper left")
     return figure

@@ -68,9 +68,14 @@ def many_workers(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
 
 def parts_of_a_step(table: pd.DataFrame, title: str) -> Figure:
     """What a step's time goes to, by workers: shares of compute and of waiting, as `step_seconds` has them."""
-    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
-    parts = {"compute": BLUE, "exposed": ORANGE, "exchanges": RED}
-    names = {"exposed": "all-reduce that nothing hides", "exchanges": "batch norm's and the loss's exchanges"}
+    figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    parts = {"arithmetic": BLUE, "overhead": GREY, "exposed": ORANGE, "exchanges": RED}
+    names = {
+        "overhead": "overhead of a step",
+        "exposed": "all-reduce that nothing hides",
+        "exchanges": "small exchanges",
+    }
+    table = table.assign(arithmetic=table["compute"] - table["overhead"])
     places, bottom = np.arange(len(table)), np.zeros(len(table))
     for part, color in parts.items():
         heights = (table[part] / table["step"]).to_numpy()
@@ -80,5 +85,5 @@ def parts_of_a_step(table: pd.DataFrame, title: str) -> Figure:
     axes.set(title=title, xlabel="workers", ylabel="share of a step", ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(visible=False, axis="x")
-    axes.legend(fontsize="small", loc="lower left")
+    figure.legend(fontsize="small", loc="outside right center")
     return figure

@@ -1,0 +1,722 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Fast and far: how cheap can a training be, and how far can it be spread?
+#
+# | | |
+# | --- | --- |
+# | **Question** | How much of the README's two days of computing is needed for its accuracy, and what do more processors buy? |
+# | **Afterwards you can** | count what a training costs before you start it; tell the tricks that save arithmetic from those that do it faster; explain whitening, Muon and small images, and switch each off; say what half precision endangers; train in two processes and show that nothing changed; predict what 1,000 GPUs would do, and distrust it in the right places |
+# | **You need** | [notebook 05](05_training.ipynb); matrices and their eigenvectors for section 3 |
+# | **Time** | 50 minutes to read; the cells run in under a minute on two processor cores |
+#
+# The README trains for 150 epochs. On two cores without a GPU that is days. This notebook goes the other way: first *down*, to a residual network that learns
+# CIFAR-10 in less than an hour on two cores, then *out*, to many machines.
+
+# %%
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from resnet_lib import fast_figures, plots, scaling_figures
+from resnet_lib.checks import fast as check
+from resnet_lib.cost_model import GPUS, Measurements, scaling, workload
+from resnet_lib.data import DATA_DIR, MEAN, STD, load_cifar10, normalise
+from resnet_lib.fast import (
+    FAST_CPU,
+    FastLoader,
+    FastResNet,
+    fast_resnet,
+    training_flops,
+)
+from resnet_lib.models import create_model
+from resnet_lib.muon import orthogonalise
+from resnet_lib.runs import load_trained
+from resnet_lib.training import README_RECIPE, evaluate, fit, train_step
+
+train = load_cifar10("train", size="bundled")
+test = load_cifar10("test", size="bundled")
+
+# %% [markdown]
+# ## 1. What does a training cost?
+#
+# Before you make a thing faster, count it. Nearly all of a network's work is multiplying and adding in its convolutions, and PyTorch can count
+# that: **FLOP**, floating-point operations, where a multiplication and the addition after it are two. Going back costs twice as much as going
+# forward, since there are two products to form: one for the gradient of the weights and one for that of the input.
+#
+# The README's network, as it ran, has 18 layers (notebook 03 tells why not 34). It saw 150 × 50,000 images.
+
+# %%
+torch.manual_seed(0)
+networks = {
+    "README's network": create_model("resnet18", stem="readme"),
+    "ResNet-20": create_model("resnet20"),
+    "fast_resnet": fast_resnet(),
+}
+for name, network in networks.items():
+    weights = sum(weight.numel() for weight in network.parameters())
+    mflop = workload(network, name).flops / 1e6
+    print(
+        f"{name:17} {weights / 1e6:5.1f} million weights  {mflop:5.0f} MFLOP an image"
+    )
+
+# %%
+images = README_RECIPE.epochs * 50_000
+readme_cost = images * workload(networks["README's network"], "").flops
+print(f"the README's run: {readme_cost / 1e15:.0f} PFLOP (10¹⁵ operations)")
+
+# %% [markdown]
+# How long is that? A CPU core of a laptop does some tens of billions in a second, if it is kept busy. Measure yours, with the best case there is:
+# a product of two large matrices. (The output of this cell is your machine's own.)
+
+# %% tags=["nbval-ignore-output"]
+a, b = torch.randn(2, 2048, 2048)
+a @ b
+start = time.perf_counter()
+for _ in range(8):
+    a @ b
+rate = 8 * 2 * 2048**3 / (time.perf_counter() - start)
+print(f"{rate / 1e9:.0f} GFLOP/s on {torch.get_num_threads()} threads")
+print(f"the README's run: at the very least {readme_cost / rate / 3600:.0f} hours here")
+
+# %% [markdown]
+# Two ways lead to a shorter training, and they must not be confused: **do less** arithmetic, or do the **same arithmetic faster**. The first is a matter
+# of network and recipe, and holds on every machine. The second depends on the machine.
+#
+# ### Less
+#
+# `FAST_CPU` is this course's recipe for a CPU, and `fast_resnet` its network. Both come from a line of small, fast CIFAR-10 trainings
+# (D. Page's "How to train your ResNet", T. Swenson's hlb-CIFAR10, K. Jordan's airbench); their last networks have no shortcuts, ours has.
+#
+# **Predict.** Three things make it cheaper than the README's run: the network, fewer epochs, smaller images in some of them. Which saves most?
+
+# %%
+cheap = 50_000 * workload(networks["fast_resnet"], "").flops
+steps = {
+    "the README's run, 150 epochs": readme_cost,
+    "… with fast_resnet": README_RECIPE.epochs * cheap,
+    f"… in {FAST_CPU.epochs} epochs": FAST_CPU.epochs * cheap,
+    f"… {FAST_CPU.low_epochs} of them with small images": training_flops(
+        networks["fast_resnet"], FAST_CPU, 50_000
+    ),
+}
+plots.show(
+    fast_figures.cost_in_steps(steps, "From 25 PFLOP to less than half of one"),
+    alt="Four bars on a logarithmic axis: 25 PFLOP for the README's run, 5.3 with "
+    "fast_resnet, 0.64 in 18 epochs, 0.43 with small images.",
+)
+
+# %% [markdown]
+# The epochs: an eighth of them. The network saves a factor of five, small images one of 1.5. In all the recipe costs about a
+# sixtieth of the README's run. That is what it *costs*; whether it gets as far is another question, and section 6 has the runs.
+#
+# ### Faster
+#
+# The same operations can take very different times. Here is one step of ResNet-20 under PyTorch's profiler.
+#
+# **Predict.** Batch norm, ReLU and the additions are hardly any arithmetic: by a rough count 1% of the FLOP. What share of the *time* is theirs?
+
+# %%
+network = networks["ResNet-20"].to(memory_format=torch.channels_last)
+optimizer = README_RECIPE.make_optimizer(network)
+batch = normalise(train.images[:128]).contiguous(memory_format=torch.channels_last)
+labels = train.labels[:128]
+train_step(network, optimizer, batch, labels)
+os.environ["KINETO_LOG_LEVEL"] = "99"  # else the profiler adds lines of its own
+with torch.autograd.profiler.profile(use_kineto=False) as found:
+    train_step(network, optimizer, batch, labels)
+
+# %%
+KINDS = {"conv": "convolution", "batch_norm": "batch norm"}
+KINDS |= {"relu": "ReLU", "threshold": "ReLU", "clamp": "ReLU", "add": "additions"}
+times = pd.Series(dtype=float)
+for event in found.key_averages():
+    kind = next((KINDS[key] for key in KINDS if key in event.key), "all else")
+    times[kind] = times.get(kind, 0) + event.self_cpu_time_total
+shares = (100 * times / times.sum()).sort_values()
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
+axes.barh(shares.index, shares, color=plots.BLUE)
+axes.set(title="A step's time, by what it goes to", xlabel="share of the time (%)")
+plots.show(
+    figure,
+    alt="Bars: shares of the time of one training step of ResNet-20. Convolution takes "
+    "most; batch norm, ReLU and additions take much more than their share of arithmetic.",
+)
+print(
+    "batch norm, ReLU, additions: over 10% of the time:",
+    shares.get("batch norm", 0) + shares.get("ReLU", 0) + shares.get("additions", 0)
+    > 10,
+)
+
+# %% [markdown]
+# They do next to no arithmetic, but they read and write every number of every layer, and memory is slow. So a network of thin layers, as ResNet-20
+# is, leaves much of the processor idle, and a wide and shallow one keeps it busy: that is one reason why `fast_resnet` looks as it does.
+#
+# What the loop around the network costs was measured with `benchmarks/throughput.py`, all else at rest: the README's way (images transformed one by one, `.item()` in each
+# step), the usual way (torchvision's network and a `DataLoader` with workers), and the course's `fit` (whole batches of images as tensors, channels last in memory).
+
+# %%
+recorded = json.loads((DATA_DIR / "throughput.json").read_text(encoding="utf-8"))
+tables = {
+    name: pd.DataFrame(found["ways"]) for name, found in recorded["settings"].items()
+}
+print(recorded["provenance"]["hardware"])
+for name, found in recorded["settings"].items():
+    for ratio in found["ratios"]:
+        print(f"{name}: fit against the {ratio['fit against']}: {ratio['median']:.2f}")
+
+# %%
+plots.show(
+    fast_figures.speeds(tables, "The loop matters less than the network"),
+    alt="Images a second of three training loops for two networks: the course's loop is "
+    "somewhat faster than the other two, for both.",
+)
+
+# %% [markdown]
+# On that machine the loop is worth a quarter to a third with ResNet-20, and less with the README's network. (On processors with wider vector
+# instructions, AVX-512, first trials gave 1.3 to 1.6.) Welcome, but no comparison with the factor of sixty. **Do less** came first for a reason.
+
+# %% [markdown]
+# ## 2. A network for a CPU
+#
+# `fast_resnet` has three stages. Each is a convolution, max-pooling, batch norm, an activation, and one residual block, whose branch is a single convolution: `x + GELU(BN(conv(x)))`.
+
+# %%
+small = fast_resnet()
+features, shapes = normalise(test.images[:1]), {}
+features = small.activation(small.conv1(features))
+shapes["whitening convolution"] = tuple(features.shape[1:])
+for number, stage in enumerate(small.stages, 1):
+    features = stage(features)
+    shapes[f"stage {number}"] = tuple(features.shape[1:])
+for name, shape in shapes.items():
+    print(f"{name:22} {shape}")
+
+# %% [markdown]
+# Wide and shallow: seven trained layers, two million weights. Nothing stands on the shortcut: a stage's block passes `x` on as it is (notebook 02).
+#
+# Two details of its start. The convolutions begin as the *identity*, as far as their channels go: at first a stage hands on what it was given. And batch norm's
+# scales are fixed at 1.
+
+# %%
+block = small.stages[1][4]
+centre = block.conv.weight[:, :, 1, 1]
+print("starts as the identity:", torch.equal(centre, torch.eye(len(centre))))
+print("batch norm's scale is trained:", block.bn.weight.requires_grad)
+
+# %% [markdown]
+# ## 3. Whiten first
+#
+# Neighbouring pixels are nearly equal, and so are the three colours of one. For gradient descent that is bad: the directions in which the input varies much (how bright is this
+# patch?) are learnt quickly, those in which it varies little (where is an edge?) slowly. So the first layer of `fast_resnet` is not trained at all: it is computed
+# from patches of training images, such that its outputs are **uncorrelated and of the same size**.
+#
+# A patch of 2 × 2 pixels in three colours is a vector $p$ of 12 numbers. With $C$ the mean of $p\,p^\top$ over all patches, $C = \sum_i \lambda_i\, u_i u_i^\top$, the
+# filters are $u_i / \sqrt{\lambda_i}$.
+
+# %%
+some = normalise(train.images[:500])
+patches = F.unfold(some, 2).transpose(1, 2).flatten(0, 1).double()  # (N, 12)
+moments = patches.T @ patches / len(patches)
+variances, directions = torch.linalg.eigh(moments)
+print(f"strongest direction against weakest: {variances[-1] / variances[0]:.0e}")
+
+filters = (directions / variances.sqrt()).T
+white = patches @ filters.T
+print("white:", torch.allclose(white.T @ white / len(white), torch.eye(12).double()))
+
+# %%
+plots.show(
+    fast_figures.second_moments(
+        {"patches": moments, "after the filters": white.T @ white / len(white)},
+        "Before: all pixels alike. After: each its own, and equally large",
+    ),
+    alt="Two matrices of second moments. Of patches: all entries large and positive. "
+    "After the filters: ones on the diagonal and zeros elsewhere.",
+)
+
+# %%
+plots.show(
+    fast_figures.filters_row(
+        filters.flip(0).float().unflatten(1, (3, 2, 2)),
+        "The filters, from the strongest direction to the weakest",
+    ),
+    alt="Twelve small colour patches: the first is of one brightness, then come edges "
+    "and colour contrasts, at last checkered ones.",
+)
+
+# %% [markdown]
+# The strongest direction is brightness, thousands of times as strong as the weakest. The weakest are mostly noise, and to divide by their tiny deviation would blow it up: so
+# `whitening_filters` adds a little to every $\lambda$. It gives each filter with both signs, since an activation lets only one of them through.
+
+# %% [markdown]
+# ## 4. Muon: every direction counts alike
+#
+# The gradient of a convolution's weights is a matrix, a row for each output channel. Its singular values say how strong it is in each direction. Here they are for a real gradient.
+#
+# **Predict.** The matrix has 256 directions. How many of them are at least a tenth as strong as the strongest?
+
+# %%
+torch.manual_seed(0)
+fresh = fast_resnet()
+F.cross_entropy(fresh(some[:250]), train.labels[:250]).backward()
+gradient = fresh.stages[1][4].conv.weight.grad.flatten(1)
+strengths = torch.linalg.svdvals(gradient)
+print("shape:", tuple(gradient.shape))
+strong = (strengths > strengths[0] / 10).sum().item()
+print("at least a tenth of the strongest: between 10 and 80:", 10 < strong < 80)
+
+values = {
+    "gradient": strengths,
+    "orthogonalised": torch.linalg.svdvals(orthogonalise(gradient)),
+}
+plots.show(
+    fast_figures.singular_values(
+        values, "A few directions are far stronger than the rest"
+    ),
+    alt="Singular values in falling order on a logarithmic axis. The gradient's fall by "
+    "two powers of ten; the orthogonalised one's stay within a factor of two.",
+)
+
+# %% [markdown]
+# Some thirty. SGD takes long steps along a few directions and hardly any along the rest. **Muon** (K. Jordan et al. 2024) steps along the *orthogonalised*
+# momentum: the same directions, but each as strong as any other. It finds it without a singular value decomposition, by a polynomial that pulls all singular values towards 1, five times over.
+#
+# Is that worth anything? A small network of the same kind, 2,000 images, three epochs. SGD gets three rates to choose from, Muon the one that its author publishes.
+#
+# **Predict.** By how many points of test accuracy will they differ?
+
+# %%
+tiny = replace(FAST_CPU.scaled_to(3), batch_size=100, low_epochs=3)
+sgd = {"muon": False, "filter_momentum": 0.85}
+recipes = {"Muon": tiny}
+recipes |= {f"SGD, {lr}": replace(tiny, peak_lr=lr, **sgd) for lr in (0.05, 0.1, 0.2)}
+
+accuracy = {}
+for name, recipe in recipes.items():
+    torch.manual_seed(0)
+    narrow = FastResNet(small.conv1.weight.detach(), widths=(32, 64, 64))
+    fit(narrow, train[:2000], recipe, progress=False)
+    accuracy[name] = evaluate(narrow, test)
+best_sgd = max(value for name, value in accuracy.items() if name != "Muon")
+print(
+    "Muon ahead of the best SGD by over 3 points:", accuracy["Muon"] > best_sgd + 0.03
+)
+
+# %% [markdown]
+# By many: in two seeds of ours it was about ten. That is one small comparison, at a budget where everything depends on learning *quickly*. At longer
+# budgets differences may shrink. And Muon's five polynomials cost arithmetic of their own, more so the smaller the batch:
+
+# %%
+with_muon = training_flops(small, FAST_CPU, 50_000)
+without = training_flops(small, replace(FAST_CPU, muon=False), 50_000)
+print(f"Muon's share of all operations: {1 - without / with_muon:.0%}")
+
+# %% [markdown]
+# ## 5. Augment without waste
+#
+# Three tricks are about the images.
+#
+# - **Small first.** In the first ten epochs images are scaled down to 20 × 20 pixels; one costs 0.35 of a large one. The network takes any size, as its last pooling is over all places.
+# - **Flips in turn.** Usually each image is mirrored at random. Then after two epochs half of all images have been seen the same way round twice. Here an image that is mirrored in one epoch is not
+#   in the next: two epochs show all there is to see.
+# - **Moves of two pixels** each way, the gap filled with the image's own reflection.
+
+# %%
+four = replace(FAST_CPU, epochs=4, low_epochs=2, batch_size=6)
+one_a_class = [(train.labels == label).nonzero()[0].item() for label in range(6)]
+loader = FastLoader(train[one_a_class], four)
+rows = []
+for epoch in range(4):
+    inputs, targets = next(loader.epoch(epoch))
+    rows.append(F.interpolate(inputs[targets.argsort()], 32))  # drawn at the same size
+shown = torch.cat(rows)
+print("sizes:", [next(loader.epoch(epoch))[0].shape[-1] for epoch in range(4)])
+
+# %%
+colours = shown.permute(0, 2, 3, 1) * torch.tensor(STD) + torch.tensor(MEAN)
+pictures = (255 * colours).clamp(0, 255).byte()
+titles = [f"epoch {epoch + 1}" for epoch in range(4) for _ in range(6)]
+plots.show(
+    plots.image_row(pictures, titles, columns=6),
+    alt="Six training images in four epochs. In epochs one and two they are coarse, in "
+    "three and four sharp; each is mirrored in every second epoch and a little moved.",
+)
+
+# %% [markdown]
+# Each column is one image. From row to row it turns round, moves a little, and from the third on it is sharp.
+#
+# At the end, a trick that costs training nothing: **two views**. To answer, the network looks at the image and at its mirror image, and takes the mean of its two answers.
+# That doubles the cost of an answer. A comparison of accuracies must say whether they are of one view or of two: we give both.
+
+
+# %% [markdown]
+# ## 7. Half precision
+#
+# All of this was float32: four bytes a number. GPUs multiply two-byte numbers many times faster, and they need half the memory. There are two kinds:
+#
+# | | smallest normal number | next number after 1 |
+# | --- | --- | --- |
+# | float32 | 1e-38 | 1.0000001 |
+# | float16 | 6e-5 | 1.001 |
+# | bfloat16 | 1e-38 | 1.008 |
+#
+# float16 can run out of *range*, bfloat16 has little *precision*. What does that endanger? Look at real gradients: those that flow back through the trained ResNet-20.
+
+# %%
+trained = load_trained("twin_resnet20_0").train()
+flowing = {}
+
+
+def keep(name):
+    def hook(module, inputs, output):
+        output.register_hook(lambda gradient: flowing.update({name: gradient}))
+
+    return hook
+
+
+for name in ("layer1", "layer3"):
+    getattr(trained, name).register_forward_hook(keep(name))
+F.cross_entropy(trained(batch), labels).backward()
+
+# %% [markdown]
+# **Predict.** float16 is exact to about 0.1% down to 6e-5, and has nothing between 0 and 6e-8. What share of these gradients is below 6e-5?
+
+# %%
+size = {name: gradient.abs().flatten() for name, gradient in flowing.items()}
+for name, values in size.items():
+    print(
+        f"{name}: over 90% below float16's normal numbers:",
+        ((values < 2**-14).float().mean() > 0.9).item(),
+    )
+plots.show(
+    fast_figures.small_for_float16(
+        {f"behind {name}": values.numpy() for name, values in size.items()},
+        "Nearly all gradients lie where float16 is coarse",
+    ),
+    alt="Histograms of the magnitudes of gradients behind two layers, on a logarithmic "
+    "axis; nearly all lie where float16 is coarse, and a few where it has only 0.",
+)
+
+# %% [markdown]
+# More than nine of ten. The cure is **loss scaling**: multiply the loss by, say, 1,024; the chain rule multiplies every gradient by it; divide before the step. bfloat16, with float32's range, does not need it. What it has
+# too little of is precision:
+
+# %%
+weight, update = torch.tensor(1.0), torch.tensor(1e-3)
+print("float32: ", (weight - update).item() < 1)
+print("bfloat16:", (weight.bfloat16() - update.bfloat16()).item() < 1)
+
+# %% [markdown]
+# A step of a thousandth of a weight is lost: there is no bfloat16 between 0.996 and 1. So **mixed precision** (Micikevicius et al. 2018) keeps the weights and the sums of batch norm and loss in float32, and uses two bytes
+# for the products alone. In PyTorch that is `torch.autocast`; `fit` uses it with bfloat16 on a GPU that has it. On most CPUs it is slower: they have no units for it.
+
+# %% [markdown]
+# ## 8. Two processes, one training
+#
+# One processor is not enough? **Data parallelism** lets $P$ processes share each batch. Every process holds the whole network, computes the gradient of its share, and before the step the gradients are averaged over all:
+# an **all-reduce**. Then all take the same step. If that is so, two processes must end with *the same weights* as one.
+#
+# `torchrun` starts them. The program is the same for one and for two: `fit` finds out by itself.
+
+# %%
+PROGRAM = """
+import copy, sys, torch
+from resnet_lib import distributed
+from resnet_lib.data import load_cifar10
+from resnet_lib.models import cifar_resnet
+from resnet_lib.training import Recipe, fit
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+start, few = cifar_resnet(8), load_cifar10("train", "bundled")[:128]
+recipe = Recipe(epochs=1, batch_size=64, peak_lr=0.02)
+for name, local in (("over all", False), ("local", True)):
+    network = copy.deepcopy(start)
+    fit(network, few, recipe, progress=False, local_batch_norm=local)
+    if distributed.is_main():  # all have the same: one writes
+        torch.save(network.state_dict(), f"{sys.argv[1]} {name}.pt")
+"""
+
+# %%
+folder = tempfile.TemporaryDirectory()
+program = Path(folder.name) / "program.py"
+program.write_text(PROGRAM)
+torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+starts = {"one": [sys.executable], "two": [*torchrun, "--nproc-per-node=2"]}
+for name, command in starts.items():
+    subprocess.run(
+        [*command, str(program), str(program.with_name(name))],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+# %% [markdown]
+# **Predict.** Two steps of ResNet-8. How different are the weights of one process and of two: to the bit the same, a rounding error apart, or clearly different?
+
+
+# %%
+def load(name):
+    return torch.load(program.with_name(f"{name}.pt"), weights_only=True)
+
+
+def apart(a, b):
+    return max(
+        (a[key] - b[key]).abs().max().item() for key in a if "running" not in key
+    )
+
+
+one, two, local = load("one over all"), load("two over all"), load("two local")
+print("two processes, a rounding error apart:", apart(one, two) < 1e-4)
+farther = apart(one, local) > 10 * apart(one, two)
+print("each normalises by itself, over ten times as far:", farther)
+folder.cleanup()
+
+# %% [markdown]
+# A rounding error: two processes add up the same numbers in another order. But that took some care, and the second line shows where. **Batch norm** takes mean and variance over the batch. If each process does that over its own
+# half, the network is another one. `fit` takes them over all processes' images, which costs one small exchange for each layer, forward and back; with `local_batch_norm=True` it does not. (On GPUs with 32 or more images each, most people leave it local, and
+# it works: it is another training, not a wrong one.)
+#
+# The same holds for what is easily forgotten: every process must draw *the same* order of images and take its own share of it, a last batch that cannot be shared evenly must count by images, and only one process may write files.
+
+# %% [markdown]
+# ## 9. How far?
+#
+# With $P$ processes a step's arithmetic takes a $P$-th of the time. But the all-reduce does not shrink. Around a ring, each of $2(P-1)$ messages waits for the one before it and
+# carries a $P$-th of the gradients' $S$ bytes:
+#
+# $$T = \frac{n \cdot F}{R} + \frac{2(P-1)}{P} \cdot \frac{S}{\text{bandwidth}} + 2(P-1) \cdot \text{latency}$$
+#
+# with $n = \lceil B/P \rceil$ images for each, $F$ operations an image and $R$ operations a second. `resnet_lib.cost_model` has this formula and what it leaves out.
+#
+# First hold it to what two processes on one machine really take. Its parameters were measured with one process, and from all-reduces by themselves; the steps of two processes it has to *predict*.
+
+# %%
+found = Measurements.load()
+print(f"{found.work.name}: {found.work.gradient_bytes / 1e6:.1f} MB of gradients")
+plots.show(
+    scaling_figures.measured_and_predicted(
+        found, "Two processes: predicted well, but for batch norm over all"
+    ),
+    alt="Left: time of an all-reduce by message size, measured dots along a line that is "
+    "flat for small messages and rises for large. Right: seconds a step, measured and "
+    "predicted, for five settings.",
+)
+
+# %%
+steps = found.steps.dropna(subset="predicted").set_index("setting")
+for setting, row in steps.iterrows():
+    print(f"{setting:36} predicted / measured: {row['predicted'] / row['seconds']:.1f}")
+
+# %% [markdown]
+# Within a tenth for two processes with their own batch norm; with batch norm over all the prediction is too low by a fifth or so, though it does count the 39 small exchanges: each of them makes the faster process wait for the slower, and the model knows
+# no waiting. It was worth measuring, too, what two processes are to be compared *with*: one process on two threads. Against that they are hardly faster here. On one machine, threads do.
+
+# %% [markdown]
+# Now far beyond what we can measure. ResNet-50 on photographs of 224 × 224 pixels, 8 to 1,024 GPUs. **None of this is measured here**: peak rates and bandwidths are from data sheets, a fifth of the peak is
+# assumed to be reached, latency is a guess (`resnet_lib.cost_model.GPUS` names the source of each).
+#
+# **Predict.** A batch of 8,192 images shared by 1,024 GPUs: what share of a thousandfold speed is left? And if every GPU keeps 256 images?
+
+# %%
+resnet50 = workload(
+    create_model("resnet50", 1000, "imagenet"), "ResNet-50", 224, over_all=False
+)
+workers = [2**power for power in range(11)]
+tables = {
+    "A100, 8,192 images in all": scaling(resnet50, GPUS["A100"], workers, 8192),
+    "A100, 256 images each": scaling(resnet50, GPUS["A100"], workers, 256, weak=True),
+    "A100 by Ethernet, 256 each": scaling(
+        resnet50,
+        GPUS["A100, one a machine, 10 Gbit/s Ethernet"],
+        workers,
+        256,
+        weak=True,
+    ),
+    "H100, 8,192 images in all": scaling(resnet50, GPUS["H100"], workers, 8192),
+}
+
+# %%
+plots.show(
+    scaling_figures.many_workers(
+        tables, "On paper: shared batches stop paying, growing ones do not"
+    ),
+    alt="Speed-up and efficiency against 1 to 1,024 workers. With 256 images each the "
+    "A100s stay near the diagonal; with a shared batch of 8,192 images efficiency falls.",
+)
+
+# %%
+for name, table in tables.items():
+    print(f"{name:27} efficiency of 1,024: {table['efficiency'].iloc[-1]:.0%}")
+
+# %%
+plots.show(
+    scaling_figures.parts_of_a_step(
+        tables["A100, 8,192 images in all"], "What is left to do, and what is waiting"
+    ),
+    alt="Stacked bars by number of workers: the share of computing falls and that of "
+    "waiting for the all-reduce grows as a fixed batch is shared by more.",
+)
+
+# %% [markdown]
+# A fixed batch runs out: 1,024 GPUs get eight images each. And look at what then takes the time: by this model not the all-reduce, which hides behind the backward pass, but the **overhead**, the time in which a step's kernels are launched. That is 5 ms, and of all
+# the model's numbers the one without a source. So before you believe the right end of these curves, measure that number. (The slow network, Ethernet, is another matter: it loses half at eight machines already.)
+#
+# Growing batches scale well, **but they are another training**: a batch of 262,144 images makes few steps, and beyond
+# some size larger batches no longer save steps (McCandlish et al. 2018). Goyal et al. (2017) trained ResNet-50 with batches of 8,192 on 256 GPUs without loss, and with 16,384 and more lost accuracy.
+#
+# The cheapest factor is still the one of section 1.
+
+# %% [markdown]
+# ## Summary
+#
+# - The loop around a network is worth tens of percent, network and recipe a factor of sixty. Count first.
+# - Time does not go where arithmetic goes: batch norm and ReLU move memory.
+# - Whitening, Muon, small images and flips in turn are each a few lines, and each can be switched off.
+# - float16 lacks range and needs a scaled loss; bfloat16 lacks precision and needs weights in float32.
+# - Two processes can give the same weights as one, to rounding, if batch norm and the sharing of images are done with care.
+# - A model of costs that predicts two processes within a tenth or a fifth is a fair guide to eight, and a story about a thousand.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** What would the README's 150 epochs cost with ResNet-20, in PFLOP? (Section 1 gives its cost an image.)
+
+# %%
+answer = ...
+check.cost_of_training(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# answer = 150 * 50_000 * 242.4e6 / 1e15
+# check.cost_of_training(answer)
+# ```
+# </details>
+
+# %% [markdown]
+# **2.** Flips in turn: which images are mirrored in an epoch? `first` is an (N,) tensor of bool, drawn once: which of them are mirrored in epoch 0.
+
+
+# %%
+def flips(first, epoch):
+    return ...
+
+
+check.flips_in_turn(flips)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def flips(first, epoch):
+#     return first ^ (epoch % 2 == 1)
+#
+#
+# check.flips_in_turn(flips)
+# ```
+# </details>
+
+# %% [markdown]
+# **3.** Two views: the mean of a network's answers to images (N, 3, H, W) and to their mirror images.
+
+
+# %%
+def two_views(net, images):
+    return ...
+
+
+check.two_views(two_views)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def two_views(net, images):
+#     return (net(images) + net(images.flip(3))) / 2
+#
+#
+# check.two_views(two_views)
+# ```
+# </details>
+
+# %% [markdown]
+# **4.** A gradient is 1e-8. By which smallest power of two must the loss be multiplied so that float16 does not round the gradient to 0?
+
+# %%
+answer = ...
+check.loss_scale(answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# scale = 1
+# while (torch.tensor(1e-8) * scale).half() == 0:
+#     scale *= 2
+# answer = scale
+# check.loss_scale(answer)
+# ```
+#
+# With 4 it is not 0, but it is rounded from 4e-8 to 6e-8. To be exact to a tenth of a percent it would have to reach the normal numbers: 8,192.
+# </details>
+
+# %% [markdown]
+# **5.** Seconds of an all-reduce of `message` bytes around a ring of `workers`, as section 9 has it.
+
+
+# %%
+def ring(workers, message, latency, bandwidth):
+    return ...
+
+
+check.ring_seconds(ring)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def ring(workers, message, latency, bandwidth):
+#     messages = 2 * (workers - 1)
+#     return messages * (message / workers / bandwidth + latency)
+#
+#
+# check.ring_seconds(ring)
+# ```
+# </details>
+
+# %% [markdown]
+# ## References
+#
+# - K. Jordan, [*94% on CIFAR-10 in 3.29 Seconds on a Single GPU*](https://arxiv.org/abs/2404.00498), 2024: airbench; flips in turn (§3.6).
+# - K. Jordan et al., [*Muon: An optimizer for hidden layers in neural networks*](https://kellerjordan.github.io/posts/muon), 2024.
+# - D. Page, *How to Train Your ResNet*, 2018, and T. Swenson, [hlb-CIFAR10](https://github.com/tysam-code/hlb-CIFAR10), 2023: whitening, and the line of fast trainings.
+# - P. Micikevicius et al., [*Mixed Precision Training*](https://arxiv.org/abs/1710.03740), 2018: loss scaling.
+# - S. Li et al., [*PyTorch Distributed: Experiences on Accelerating Data Parallel Training*](https://arxiv.org/abs/2006.15704), 2020.
+# - P. Patarasuk, X. Yuan, *Bandwidth optimal all-reduce algorithms for clusters of workstations*, J. Parallel Distrib. Comput. 69, 2009: the ring.
+# - P. Goyal et al., [*Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour*](https://arxiv.org/abs/1706.02677), 2017.
+# - S. McCandlish, J. Kaplan, D. Amodei, OpenAI Dota Team, [*An Empirical Model of Large-Batch Training*](https://arxiv.org/abs/1812.06162), 2018.

@@ -213,8 +213,8 @@ plots.show(
 # | [**04 CIFAR-10**](04_cifar10.ipynb) | What does the network see, and can a score on it be trusted? |
 # | [**05 Training**](05_training.ipynb) | What happens in a run, and can I trust what it reports? |
 # | [**06 Learning-rate schedules**](06_learning_rate_schedules.ipynb) | What does a drop buy? |
-# | 07 Degradation and anatomy | Is it really the gradients? |
-# | 08 Fast and far | How fast can it go, and how far out? |
+# | [**07 Degradation and anatomy**](07_degradation_and_anatomy.ipynb) | Is it really the gradients? |
+# | [**08 Fast and far**](08_fast_and_far.ipynb) | How cheap can a training be, and how far can it be spread? |
 # | 09 Spot the bug | Can I find what is wrong? |
 #
 # Those with a link are there already; the others are being written.

@@ -215,7 +215,7 @@ def surface_contours(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = _levels(grids)
     figure, row = plt.subplots(
-        1, len(grids), figsize=(4.2 * len(grids) + 0.6, 4.2), layout="constrained", sharey=True, squeeze=False
+        1, len(grids), figsize=(3.8 * len(grids) + 0.6, 3.8), layout="constrained", sharey=True, squeeze=False
     )
     headline(figure, title)
     for axes, (name, (steps, losses)) in zip(row[0], grids.items(), strict=True):
@@ -234,17 +234,25 @@ def surface_mountains(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """The logarithm of the loss as height, a panel a network; heights and colours mean the same in all."""
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = np.log10(_levels(grids))
-    figure = plt.figure(figsize=(4.6 * len(grids), 4.4), layout="constrained")
+    figure = plt.figure(figsize=(4 * len(grids), 3.8), layout="constrained")
     headline(figure, title)
     for number, (name, (steps, losses)) in enumerate(grids.items(), 1):
         axes = figure.add_subplot(1, len(grids), number, projection="3d")
         first, second = np.meshgrid(steps, steps)
         height = np.log10(losses)
         axes.plot_surface(
-            first, second, height, cmap="viridis_r", vmin=levels[0], vmax=levels[-1], rcount=60, ccount=60
+            first,
+            second,
+            height,
+            cmap="viridis_r",
+            vmin=levels[0],
+            vmax=levels[-1],
+            linewidth=0.2,
+            rcount=60,
+            ccount=60,
         )
-        axes.set(xlabel="first direction", ylabel="second direction", zlim=(levels[0], levels[-1]))
-        axes.set_zlabel("loss", labelpad=8)
+        axes.set(xlabel="first direction", ylabel="second direction", zlabel="loss", zlim=(levels[0], levels[-1]))
+        axes.xaxis.labelpad = axes.yaxis.labelpad = axes.zaxis.labelpad = 8
         ticks = np.linspace(levels[0], levels[-1], 5)
         axes.set_zticks(ticks, [f"{10**tick:.2g}" for tick in ticks])
         axes.set_title(name, fontsize="medium", fontweight="normal", loc="center")

@@ -394,7 +394,7 @@ print("44 plain layers, less than 0.1:", plain_44 < 0.1)
 # Now to networks that are trained: the twins of depth 20, each with nine blocks. Veit et al. (2016) took single blocks out of a trained ResNet-110, and the error hardly moved; in a plain network (VGG) it went to guessing.
 #
 # A residual block that is dropped leaves its shortcut. A plain block has none, so it is replaced by the one its twin has. Where the next layer finds other inputs than before, the running means and variances of batch norm are wrong as well: **stale**. So every cut is measured twice:
-# as it is, and with these statistics measured anew on 250 training images (diamonds). No weight moves in that.
+# as it is, and with these statistics measured anew on 125 training images (diamonds). No weight moves in that.
 #
 # **Predict.** Which block does the residual network miss most? How much of the damage do new statistics repair?
 
@@ -407,7 +407,7 @@ nets = {
 }
 
 # %%
-some, for_statistics = test[::5], train[:250]
+some, for_statistics = test[::5], train[:125]
 dropped = {
     name: surgery.drop_each_block(net, some, for_statistics)
     for name, net in nets.items()
@@ -420,7 +420,7 @@ plots.show(
     ),
     alt="Error without each of the nine blocks. Plain: 78 to 93 percent, near guessing, and "
     "with statistics measured anew below 80 percent only in stage 1. Residual: 33 to 69 "
-    "percent, and with statistics anew 28 to 48 percent; the whole network has 22.",
+    "percent, and with statistics anew 28 to 49 percent; the whole network has 22.",
 )
 
 # %%
@@ -439,7 +439,7 @@ print(
 print("with statistics anew the dearest is", twin["block"][anew.argmax()])
 
 # %% [markdown]
-# The plain network does not survive any cut; only in its first stage do new statistics bring a part back. In the residual one a cut costs 10 to 47 points, and **about half of that is stale statistics**: measured anew, it is 5 to 25 points. The first block looked like one of the most important;
+# The plain network does not survive any cut; only in its first stage do new statistics bring a part back. In the residual one a cut costs 10 to 47 points, and **about half of that is stale statistics**: measured anew, it is 5 to 26 points. The first block looked like one of the most important;
 # it only changed the statistics of all that follow. What is dearest then is the last block; perhaps because nothing behind it can make up for it. (200 images: a difference of fewer than six points or so may be chance.)
 #
 # "Hardly any effect", as in ResNet-110, this is not. There are nine blocks here instead of 54, so each is a larger part of the network. And read the plain net with care: its block was replaced by a path that it has never been trained with. The cut does not show that

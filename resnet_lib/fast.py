@@ -1,8 +1,9 @@
 """A residual network and a recipe made to train quickly without a GPU.
 
 The tricks, each a few lines that can be switched off, are those of K. Jordan's airbench (2024, arXiv:2404.00498; its
-later version with Muon) and of T. Swenson's hlb-CIFAR10, whose networks have no shortcuts; here they train a residual
-one. Smaller images in the first epochs are an older idea: J. Howard's progressive resizing (DAWNBench, 2018).
+later version with Muon) and of hlb-CIFAR10 (tysam-code, 2023), whose quickest networks have no shortcuts; here they
+train a residual one. Smaller images in the first epochs are an older idea: J. Howard's progressive resizing (DAWNBench,
+2018).
 """
 
 import copy
@@ -110,7 +111,8 @@ def whitening_filters(images: Tensor, size: int = 2, smoothing: float = 5e-4) ->
 
     images: (N, 3, H, W) float, normalised → (2 · 3 · size², 3, size, size), strongest component last in each half.
     The filters are eigenvectors of the patches' second moments, divided by the root of (eigenvalue + smoothing), since
-    the weakest components are mostly noise. T. Swenson's hlb-CIFAR10 after D. Page 2018, "How to train your ResNet".
+    the weakest components are mostly noise. hlb-CIFAR10 (tysam-code, 2023), after D. Page 2018, "How to train your
+    ResNet".
     """
     patches = F.unfold(images, size).transpose(1, 2).flatten(0, 1).double()  # (N · positions, 3 · size²)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))

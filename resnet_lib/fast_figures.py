@@ -66,17 +66,17 @@ def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
     return figure
 
 
-def accuracy_by_cost(runs: Sequence[Run], title: str) -> Figure:
+def accuracy_by_cost(runs: Sequence[Run], small_cost: float, title: str) -> Figure:
     """Accuracy on the images the runs were measured on after each epoch, against what the run had cost by then.
 
     A star at the end is the mean of two views, where the curve is of one. The cost of an epoch is its share of the
-    run's `flop`, a small image counting as (size / 32)² of a large one.
+    run's `flop`. small_cost: what a small image costs, of a large one.
     """
     figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
     for run, color, marker in zip(runs, COLORS, MARKERS, strict=False):
         recipe, column = run.settings["recipe"], run.history.filter(like="_accuracy").columns[-1]
         share = np.ones(len(run.history))
-        share[: recipe["low_epochs"]] = (recipe["low_resolution"] / 32) ** 2
+        share[: recipe["low_epochs"]] = small_cost
         pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
         accuracy = 100 * run.history[column]
         label = f"{recipe['epochs']} epochs, seed {recipe['seed']}"

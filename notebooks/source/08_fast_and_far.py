@@ -15,13 +15,13 @@
 #
 # | | |
 # | --- | --- |
-# | **Question** | How much of the README's two days of computing is needed for its accuracy, and what do more processors buy? |
-# | **Afterwards you can** | count what a training costs before you start it; tell the tricks that save arithmetic from those that do it faster; explain whitening, Muon and small images, and switch each off; say what half precision endangers; train in two processes and show that nothing changed; predict what 1,000 GPUs would do, and distrust it in the right places |
-# | **You need** | [notebook 05](05_training.ipynb); matrices and their eigenvectors for section 3 |
+# | **Question** | How much of the README's computing is needed for its accuracy, and what do more processors buy? |
+# | **Afterwards you can** | count what a training costs before you start it; tell the tricks that save arithmetic from those that do it faster; explain whitening, Muon and small images, and switch each off; say what half precision endangers; train in two processes and show that the weights are the same, to rounding; predict what 1,000 GPUs would do, and distrust it in the right places |
+# | **You need** | [notebook 05](05_training.ipynb); eigenvectors and singular values (notebook 02, section 3) for sections 3 and 4 |
 # | **Time** | 50 minutes to read; the cells run in under a minute on two processor cores |
 #
 # The README trains for 150 epochs. On two cores without a GPU that is days. This notebook goes the other way: first *down*, to a residual network that learns
-# CIFAR-10 in less than an hour on two cores, then *out*, to many machines.
+# CIFAR-10 with a sixtieth of the arithmetic, then *out*, to many machines. (What runs here runs on the 5,000 bundled images.)
 
 # %%
 import json
@@ -61,7 +61,7 @@ test = load_cifar10("test", size="bundled")
 # ## 1. What does a training cost?
 #
 # Before you make a thing faster, count it. Nearly all of a network's work is multiplying and adding in its convolutions, and PyTorch can count
-# that: **FLOP**, floating-point operations, where a multiplication and the addition after it are two. Going back costs twice as much as going
+# that (`torch.utils.flop_counter`, which `workload` asks): **FLOP**, floating-point operations, where a multiplication and the addition after it are two. Going back costs twice as much as going
 # forward, since there are two products to form: one for the gradient of the weights and one for that of the input.
 #
 # The README's network, as it ran, has 18 layers (notebook 03 tells why not 34). It saw 150 × 50,000 images.
@@ -97,7 +97,7 @@ for _ in range(8):
     a @ b
 rate = 8 * 2 * 2048**3 / (time.perf_counter() - start)
 print(f"{rate / 1e9:.0f} GFLOP/s on {torch.get_num_threads()} threads")
-print(f"the README's run: at the very least {readme_cost / rate / 3600:.0f} hours here")
+print(f"at this rate the README's run takes {readme_cost / rate / 3600:.0f} hours")
 
 # %% [markdown]
 # Two ways lead to a shorter training, and they must not be confused: **do less** arithmetic, or do the **same arithmetic faster**. The first is a matter
@@ -106,7 +106,7 @@ print(f"the README's run: at the very least {readme_cost / rate / 3600:.0f} hour
 # ### Less
 #
 # `FAST_CPU` is this course's recipe for a CPU, and `fast_resnet` its network. Both come from a line of small, fast CIFAR-10 trainings
-# (D. Page's "How to train your ResNet", T. Swenson's hlb-CIFAR10, K. Jordan's airbench); their last networks have no shortcuts, ours has.
+# (D. Page's "How to train your ResNet", hlb-CIFAR10, K. Jordan's airbench). The quickest of airbench's networks have no shortcuts; ours has.
 #
 # **Predict.** Three things make it cheaper than the README's run: the network, fewer epochs, smaller images in some of them. Which saves most?
 
@@ -147,8 +147,9 @@ with torch.autograd.profiler.profile(use_kineto=False) as found:
     train_step(network, optimizer, batch, labels)
 
 # %%
-KINDS = {"conv": "convolution", "batch_norm": "batch norm"}
-KINDS |= {"relu": "ReLU", "threshold": "ReLU", "clamp": "ReLU", "add": "additions"}
+# parts of the names of PyTorch's operations, and what they belong to
+KINDS = {"conv": "convolution", "batch_norm": "batch norm", "add": "additions"}
+KINDS |= dict.fromkeys(("relu", "threshold", "clamp"), "ReLU")
 times = pd.Series(dtype=float)
 for event in found.key_averages():
     kind = next((KINDS[key] for key in KINDS if key in event.key), "all else")
@@ -162,20 +163,15 @@ axes.set(title="A step's time, by what it goes to", xlabel="share of the time (%
 plots.show(
     figure,
     alt="Bars: shares of the time of one training step of ResNet-20. Convolution takes "
-    "most; batch norm, ReLU and additions take much more than their share of arithmetic.",
-)
-print(
-    "batch norm, ReLU, additions: over 10% of the time:",
-    shares.get("batch norm", 0) + shares.get("ReLU", 0) + shares.get("additions", 0)
-    > 10,
+    "three quarters; batch norm, ReLU and additions a fifth or a quarter.",
 )
 
 # %% [markdown]
-# They do next to no arithmetic, but they read and write every number of every layer, and memory is slow. So a network of thin layers, as ResNet-20
-# is, leaves much of the processor idle, and a wide and shallow one keeps it busy: that is one reason why `fast_resnet` looks as it does.
+# On the machine that drew this a fifth to a quarter. (Yours may say otherwise.) They do next to no arithmetic, but they read and write every number of every layer, and memory is slow. So a network of
+# many thin layers, such as ResNet-20, leaves more of the processor idle than a wide and shallow one. That is one reason why `fast_resnet` looks as it does.
 #
-# What the loop around the network costs was measured with `benchmarks/throughput.py`, all else at rest: the README's way (images transformed one by one, `.item()` in each
-# step), the usual way (torchvision's network and a `DataLoader` with workers), and the course's `fit` (whole batches of images as tensors, channels last in memory).
+# What the loop around the network costs was measured with `benchmarks/throughput.py`: the README's way (images transformed one by one, `.item()` in each
+# step), the usual way (torchvision's network and a `DataLoader` with workers), and the course's `fit` (whole batches of images as tensors, channels last in memory). The README's network has here the 34 layers that it was meant to have.
 
 # %%
 recorded = json.loads((DATA_DIR / "throughput.json").read_text(encoding="utf-8"))
@@ -184,8 +180,10 @@ tables = {
 }
 print(recorded["provenance"]["hardware"])
 for name, found in recorded["settings"].items():
+    share = found["ways"][-1]["share_of_peak"]
+    print(f"{name}: fit reaches {share:.0%} of a matrix product's rate")
     for ratio in found["ratios"]:
-        print(f"{name}: fit against the {ratio['fit against']}: {ratio['median']:.2f}")
+        print(f"    {ratio['median']:.2f} times as fast as the {ratio['fit against']}")
 
 # %%
 plots.show(
@@ -195,13 +193,12 @@ plots.show(
 )
 
 # %% [markdown]
-# On that machine the loop is worth a quarter to a third with ResNet-20, and less with the README's network. (On processors with wider vector
-# instructions, AVX-512, first trials gave 1.3 to 1.6.) Welcome, but no comparison with the factor of sixty. **Do less** came first for a reason.
+# LOOPTEXT
 
 # %% [markdown]
 # ## 2. A network for a CPU
 #
-# `fast_resnet` has three stages. Each is a convolution, max-pooling, batch norm, an activation, and one residual block, whose branch is a single convolution: `x + GELU(BN(conv(x)))`.
+# `fast_resnet` has three stages. Each is a convolution, max-pooling (of each 2 × 2 places the largest value is kept), batch norm, an activation, and one residual block, whose branch is a single convolution: `x + GELU(BN(conv(x)))`. GELU is a ReLU whose corner is rounded off.
 
 # %%
 small = fast_resnet()
@@ -217,7 +214,7 @@ for name, shape in shapes.items():
 # %% [markdown]
 # Wide and shallow: seven trained layers, two million weights. Nothing stands on the shortcut: a stage's block passes `x` on as it is (notebook 02).
 #
-# Two details of its start. The convolutions begin as the *identity*, as far as their channels go: at first a stage hands on what it was given. And batch norm's
+# Two details of its start. The convolutions begin as the *identity*, as far as their channels go: at first a convolution hands on its input in its first channels; those beyond are random. And batch norm's
 # scales are fixed at 1.
 
 # %%
@@ -233,7 +230,7 @@ print("batch norm's scale is trained:", block.bn.weight.requires_grad)
 # patch?) are learnt quickly, those in which it varies little (where is an edge?) slowly. So the first layer of `fast_resnet` is not trained at all: it is computed
 # from patches of training images, such that its outputs are **uncorrelated and of the same size**.
 #
-# A patch of 2 × 2 pixels in three colours is a vector $p$ of 12 numbers. With $C$ the mean of $p\,p^\top$ over all patches, $C = \sum_i \lambda_i\, u_i u_i^\top$, the
+# A patch of 2 × 2 pixels in three colours is a vector $p$ of 12 numbers. With $C$ the mean of $p\,p^\top$ over all patches (the mean of $p$ is near 0), $C = \sum_i \lambda_i\, u_i u_i^\top$, the
 # filters are $u_i / \sqrt{\lambda_i}$.
 
 # %%
@@ -241,7 +238,10 @@ some = normalise(train.images[:500])
 patches = F.unfold(some, 2).transpose(1, 2).flatten(0, 1).double()  # (N, 12)
 moments = patches.T @ patches / len(patches)
 variances, directions = torch.linalg.eigh(moments)
-print(f"strongest direction against weakest: {variances[-1] / variances[0]:.0e}")
+print(
+    "strongest, over 10,000 times the weakest:",
+    (variances[-1] / variances[0] > 1e4).item(),
+)
 
 filters = (directions / variances.sqrt()).T
 white = patches @ filters.T
@@ -268,13 +268,13 @@ plots.show(
 )
 
 # %% [markdown]
-# The strongest direction is brightness, thousands of times as strong as the weakest. The weakest are mostly noise, and to divide by their tiny deviation would blow it up: so
-# `whitening_filters` adds a little to every $\lambda$. It gives each filter with both signs, since an activation lets only one of them through.
+# The strongest direction is brightness; its variance is more than ten thousand times that of the weakest. The weakest are probably mostly noise, and to divide by their tiny deviation would blow it up: so
+# `whitening_filters` adds 0.0005 to every $\lambda$, which is nothing to the strong ones and nearly doubles the weakest. It gives each filter with both signs, since an activation lets only one of them through.
 
 # %% [markdown]
 # ## 4. Muon: every direction counts alike
 #
-# The gradient of a convolution's weights is a matrix, a row for each output channel. Its singular values say how strong it is in each direction. Here they are for a real gradient.
+# The gradient of a convolution's weights is a matrix, a row for each output channel: $\sum_i \sigma_i u_i v_i^\top$, a sum of directions, each as strong as its **singular value** $\sigma_i$ ([notebook 02](02_shortcut_connections.ipynb), section 3). Here they are for a real gradient.
 #
 # **Predict.** The matrix has 256 directions. How many of them are at least a tenth as strong as the strongest?
 
@@ -301,10 +301,10 @@ plots.show(
 )
 
 # %% [markdown]
-# Some thirty. SGD takes long steps along a few directions and hardly any along the rest. **Muon** (K. Jordan et al. 2024) steps along the *orthogonalised*
-# momentum: the same directions, but each as strong as any other. It finds it without a singular value decomposition, by a polynomial that pulls all singular values towards 1, five times over.
+# Some thirty. SGD takes long steps along a few directions and hardly any along the rest. **Muon** (K. Jordan et al. 2024) takes the momentum, which is a matrix like the gradient, and steps along the *orthogonalised* one, nearly
+# $\sum_i u_i v_i^\top$: the same directions, each as strong as any other. It needs no singular value decomposition: a polynomial of the matrix that pulls every singular value towards 1, five times over, is enough.
 #
-# Is that worth anything? A small network of the same kind, 2,000 images, three epochs. SGD gets three rates to choose from, Muon the one that its author publishes.
+# Is that worth anything? A small network of the same kind, 2,000 images, three epochs. SGD gets three rates to choose from, Muon the one that its author publishes (for batches of 2,000). Under Muon the filters are also rescaled before each step, and no weight decay acts on them.
 #
 # **Predict.** By how many points of test accuracy will they differ?
 
@@ -326,7 +326,7 @@ print(
 )
 
 # %% [markdown]
-# By many: in two seeds of ours it was about ten. That is one small comparison, at a budget where everything depends on learning *quickly*. At longer
+# By many: eight or so, on 1,000 test images. That is one small comparison, at a budget where everything depends on learning *quickly*; at longer
 # budgets differences may shrink. And Muon's five polynomials cost arithmetic of their own, more so the smaller the batch:
 
 # %%
@@ -366,7 +366,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Each column is one image. From row to row it turns round, moves a little, and from the third on it is sharp.
+# Each column is one image. From row to row it turns round, moves a little, and from the third on it is sharp. `low_epochs=0`, `alternating_flip=False` and `padding=0` switch the three off, `muon=False` Muon, and `fast_resnet(whitening=None)` the whitening.
 #
 # At the end, a trick that costs training nothing: **two views**. To answer, the network looks at the image and at its mirror image, and takes the mean of its two answers.
 # That doubles the cost of an answer. A comparison of accuracies must say whether they are of one view or of two: we give both.
@@ -375,7 +375,7 @@ plots.show(
 # %% [markdown]
 # ## 7. Half precision
 #
-# All of this was float32: four bytes a number. GPUs multiply two-byte numbers many times faster, and they need half the memory. There are two kinds:
+# All of this was float32: four bytes a number. GPUs with tensor cores multiply two-byte numbers many times faster, and these need half the memory. There are two kinds:
 #
 # | | smallest normal number | next number after 1 |
 # | --- | --- | --- |
@@ -383,7 +383,7 @@ plots.show(
 # | float16 | 6e-5 | 1.001 |
 # | bfloat16 | 1e-38 | 1.008 |
 #
-# float16 can run out of *range*, bfloat16 has little *precision*. What does that endanger? Look at real gradients: those that flow back through the trained ResNet-20.
+# float16 can run out of *range*, bfloat16 has little *precision*. What does that endanger? Look at real gradients: those of the outputs of two stages, as they flow back through the trained ResNet-20. (The loss is a mean over 128 images, so each is divided by 128.)
 
 # %%
 trained = load_trained("twin_resnet20_0").train()
@@ -392,6 +392,7 @@ flowing = {}
 
 def keep(name):
     def hook(module, inputs, output):
+        # called with the output's gradient on the way back
         output.register_hook(lambda gradient: flowing.update({name: gradient}))
 
     return hook
@@ -421,7 +422,7 @@ plots.show(
 )
 
 # %% [markdown]
-# More than nine of ten. The cure is **loss scaling**: multiply the loss by, say, 1,024; the chain rule multiplies every gradient by it; divide before the step. bfloat16, with float32's range, does not need it. What it has
+# More than nine of ten. The cure is **loss scaling**: multiply the loss by, say, 1,024; the chain rule multiplies every gradient by it; divide before the step. (Not by too much: float16 ends at 65,504, and what is larger becomes infinite.) bfloat16, with float32's range, does not need it. What it has
 # too little of is precision:
 
 # %%
@@ -431,7 +432,7 @@ print("bfloat16:", (weight.bfloat16() - update.bfloat16()).item() < 1)
 
 # %% [markdown]
 # A step of a thousandth of a weight is lost: there is no bfloat16 between 0.996 and 1. So **mixed precision** (Micikevicius et al. 2018) keeps the weights and the sums of batch norm and loss in float32, and uses two bytes
-# for the products alone. In PyTorch that is `torch.autocast`; `fit` uses it with bfloat16 on a GPU that has it. On most CPUs it is slower: they have no units for it.
+# for the products and what passes between the layers. In PyTorch that is `torch.autocast`; `fit` uses it with bfloat16 on a GPU that has it. A CPU without units for it gains nothing.
 
 # %% [markdown]
 # ## 8. Two processes, one training
@@ -439,7 +440,7 @@ print("bfloat16:", (weight.bfloat16() - update.bfloat16()).item() < 1)
 # One processor is not enough? **Data parallelism** lets $P$ processes share each batch. Every process holds the whole network, computes the gradient of its share, and before the step the gradients are averaged over all:
 # an **all-reduce**. Then all take the same step. If that is so, two processes must end with *the same weights* as one.
 #
-# `torchrun` starts them. The program is the same for one and for two: `fit` finds out by itself.
+# `torchrun` starts the program twice and tells each copy its number. The program is the same for one and for two: `fit` finds out by itself.
 
 # %%
 PROGRAM = """
@@ -483,7 +484,7 @@ def load(name):
     return torch.load(program.with_name(f"{name}.pt"), weights_only=True)
 
 
-def apart(a, b):
+def apart(a, b):  # running means are no weights
     return max(
         (a[key] - b[key]).abs().max().item() for key in a if "running" not in key
     )
@@ -497,8 +498,8 @@ folder.cleanup()
 
 # %% [markdown]
 # A rounding error: two processes add up the same numbers in another order. But that took some care, and the second line shows where. **Batch norm** takes mean and variance over the batch. If each process does that over its own
-# half, the network is another one. `fit` takes them over all processes' images, which costs one small exchange for each layer, forward and back; with `local_batch_norm=True` it does not. (On GPUs with 32 or more images each, most people leave it local, and
-# it works: it is another training, not a wrong one.)
+# half, the network is another one. `fit` takes them over all processes' images, which costs one small exchange for each layer, forward and back; with `local_batch_norm=True` it does not. (Goyal et al. 2017 leave it local, with 32 images on each GPU:
+# that is another training, not a wrong one.)
 #
 # The same holds for what is easily forgotten: every process must draw *the same* order of images and take its own share of it, a last batch that cannot be shared evenly must count by images, and only one process may write files.
 
@@ -510,7 +511,8 @@ folder.cleanup()
 #
 # $$T = \frac{n \cdot F}{R} + \frac{2(P-1)}{P} \cdot \frac{S}{\text{bandwidth}} + 2(P-1) \cdot \text{latency}$$
 #
-# with $n = \lceil B/P \rceil$ images for each, $F$ operations an image and $R$ operations a second. `resnet_lib.cost_model` has this formula and what it leaves out.
+# with $n = \lceil B/P \rceil$ images for each, $F$ operations an image and $R$ operations a second. `resnet_lib.cost_model` adds what does not depend on the images (**overhead**: a step's kernels have to be started), lets the all-reduce run while the backward pass still works
+# (overlap), and takes a tree instead of a ring where that is quicker. Its docstring has all of it.
 #
 # First hold it to what two processes on one machine really take. Its parameters were measured with one process, and from all-reduces by themselves; the steps of two processes it has to *predict*.
 
@@ -521,8 +523,8 @@ plots.show(
     scaling_figures.measured_and_predicted(
         found, "Two processes: predicted well, but for batch norm over all"
     ),
-    alt="Left: time of an all-reduce by message size, measured dots along a line that is "
-    "flat for small messages and rises for large. Right: seconds a step, measured and "
+    alt="Left: time of an all-reduce by message size, measured dots near a line that is "
+    "flat for small messages, where it runs below them, and rises for large. Right: seconds a step, measured and "
     "predicted, for five settings.",
 )
 
@@ -532,12 +534,14 @@ for setting, row in steps.iterrows():
     print(f"{setting:36} predicted / measured: {row['predicted'] / row['seconds']:.1f}")
 
 # %% [markdown]
-# Within a tenth for two processes with their own batch norm; with batch norm over all the prediction is too low by a fifth or so, though it does count the 39 small exchanges: each of them makes the faster process wait for the slower, and the model knows
-# no waiting. It was worth measuring, too, what two processes are to be compared *with*: one process on two threads. Against that they are hardly faster here. On one machine, threads do.
+# The first row is no prediction: the model was fitted to such steps. Two processes with their own batch norm come within a tenth; with batch norm over all the prediction is too low by a fifth or so, though it counts the 39 small exchanges (one forward and one back for each of 19 layers, and one for the loss).
+# Part of that is the line on the left, which runs below the dots for small messages; the rest is perhaps one process waiting for the other. We did not test it.
+#
+# It was worth measuring, too, what two processes are to be compared *with*: one process on two threads. Against that they gain a tenth or nothing. On these two cores, threads do as well.
 
 # %% [markdown]
-# Now far beyond what we can measure. ResNet-50 on photographs of 224 × 224 pixels, 8 to 1,024 GPUs. **None of this is measured here**: peak rates and bandwidths are from data sheets, a fifth of the peak is
-# assumed to be reached, latency is a guess (`resnet_lib.cost_model.GPUS` names the source of each).
+# Now far beyond what we can measure. ResNet-50 on photographs of 224 × 224 pixels, 1 to 1,024 GPUs. **None of this is measured here**: peak rates and bandwidths are from data sheets; that a fifth of the peak is
+# reached is taken from one report; latency and the 5 ms of overhead a step are guesses; it is assumed that input keeps up and that the all-reduce can hide behind the whole backward pass (`resnet_lib.cost_model.GPUS`).
 #
 # **Predict.** A batch of 8,192 images shared by 1,024 GPUs: what share of a thousandfold speed is left? And if every GPU keeps 256 images?
 
@@ -575,30 +579,31 @@ for name, table in tables.items():
 # %%
 plots.show(
     scaling_figures.parts_of_a_step(
-        tables["A100, 8,192 images in all"], "What is left to do, and what is waiting"
+        tables["A100, 8,192 images in all"],
+        "With small shares, overhead is what is left",
     ),
-    alt="Stacked bars by number of workers: the share of computing falls and that of "
-    "waiting for the all-reduce grows as a fixed batch is shared by more.",
+    alt="Stacked bars by number of workers: the share of arithmetic falls and that of the "
+    "step's overhead grows as a fixed batch is shared by more; the all-reduce stays hidden.",
 )
 
 # %% [markdown]
-# A fixed batch runs out: 1,024 GPUs get eight images each. And look at what then takes the time: by this model not the all-reduce, which hides behind the backward pass, but the **overhead**, the time in which a step's kernels are launched. That is 5 ms, and of all
-# the model's numbers the one without a source. So before you believe the right end of these curves, measure that number. (The slow network, Ethernet, is another matter: it loses half at eight machines already.)
+# 38%, and on paper 100%. A fixed batch runs out: 1,024 GPUs get eight images each. And look at what then takes the time: by this model not the all-reduce, which hides behind the backward pass, but the overhead. That is 5 ms, and a guess. So before you believe the right end
+# of these curves, measure that number. (The faster H100 scales worse: less time for its arithmetic, and the same overhead. It is still quicker. The slow network is another matter: Ethernet loses two fifths at eight machines already.)
 #
-# Growing batches scale well, **but they are another training**: a batch of 262,144 images makes few steps, and beyond
-# some size larger batches no longer save steps (McCandlish et al. 2018). Goyal et al. (2017) trained ResNet-50 with batches of 8,192 on 256 GPUs without loss, and with 16,384 and more lost accuracy.
+# Growing batches scale perfectly on paper because all waiting is assumed to be hidden; Goyal et al. (2017) report about 90% from 8 to 256 GPUs. **And they are another training**: a batch of 262,144 images makes few steps, and beyond
+# some size larger batches no longer save steps (McCandlish et al. 2018). Goyal et al. trained ResNet-50 with batches of 8,192 without loss, and lost accuracy with larger ones.
 #
 # The cheapest factor is still the one of section 1.
 
 # %% [markdown]
 # ## Summary
 #
-# - The loop around a network is worth tens of percent, network and recipe a factor of sixty. Count first.
+# - The loop around a network is worth tens of percent, network and recipe a factor of sixty in arithmetic. Count first.
 # - Time does not go where arithmetic goes: batch norm and ReLU move memory.
 # - Whitening, Muon, small images and flips in turn are each a few lines, and each can be switched off.
 # - float16 lacks range and needs a scaled loss; bfloat16 lacks precision and needs weights in float32.
 # - Two processes can give the same weights as one, to rounding, if batch norm and the sharing of images are done with care.
-# - A model of costs that predicts two processes within a tenth or a fifth is a fair guide to eight, and a story about a thousand.
+# - A model that predicts two processes within a fifth says what to look at with a thousand. It does not say what you will measure.
 
 # %% [markdown]
 # ## Exercises
@@ -714,7 +719,7 @@ check.ring_seconds(ring)
 #
 # - K. Jordan, [*94% on CIFAR-10 in 3.29 Seconds on a Single GPU*](https://arxiv.org/abs/2404.00498), 2024: airbench; flips in turn (§3.6).
 # - K. Jordan et al., [*Muon: An optimizer for hidden layers in neural networks*](https://kellerjordan.github.io/posts/muon), 2024.
-# - D. Page, *How to Train Your ResNet*, 2018, and T. Swenson, [hlb-CIFAR10](https://github.com/tysam-code/hlb-CIFAR10), 2023: whitening, and the line of fast trainings.
+# - D. Page, *How to Train Your ResNet*, 2018, and tysam-code, [hlb-CIFAR10](https://github.com/tysam-code/hlb-CIFAR10), 2023: whitening, and the line of fast trainings.
 # - P. Micikevicius et al., [*Mixed Precision Training*](https://arxiv.org/abs/1710.03740), 2018: loss scaling.
 # - S. Li et al., [*PyTorch Distributed: Experiences on Accelerating Data Parallel Training*](https://arxiv.org/abs/2006.15704), 2020.
 # - P. Patarasuk, X. Yuan, *Bandwidth optimal all-reduce algorithms for clusters of workstations*, J. Parallel Distrib. Comput. 69, 2009: the ring.

@@ -4,9 +4,9 @@ Writes every stored PNG to FOLDER (a new temporary one by default), and `index.h
 notebook does, each above the words that stand for it.
 """
 
+import argparse
 import base64
 import html
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,4 +67,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="pictures-")))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="a new temporary one by default")
+    main(parser.parse_args().folder or Path(tempfile.mkdtemp(prefix="pictures-")))

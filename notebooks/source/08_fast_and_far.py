@@ -397,7 +397,7 @@ small_cost = (
 )
 plots.show(
     fast_figures.accuracy_by_cost(
-        runs, small_cost, "Most of the gain comes in the last epochs, at low rates"
+        runs, small_cost, "A jump with the first large images, then the falling rate"
     ),
     alt="Validation accuracy against the operations spent, for 12 and for 18 epochs. Both "
     "stay between 47 and 70 percent while images are small, jump to 83 or 86 with the "
@@ -408,7 +408,7 @@ plots.show(
 # 92.8 and 93.3% with one view, 93.6 and 94.2% with two: half as much again of arithmetic bought about half a point, and the second view, which costs training nothing, nearly a point in both. On 5,000 images a point is about as much as one can be sure of
 # (notebook 04's interval is ±0.7), and it is one seed: the order of the two lengths is likely, not certain.
 #
-# Two more things can be seen. While the images are small, accuracy on *large* ones is poor and jumps when they come: the curve there says nothing about how well the network learns. And half of the errors that are left go in the last epochs, when the rate falls to zero:
+# Two more things can be seen. While the images are small, accuracy on *large* ones is poor and jumps when they come: the curve there says nothing about how well the network learns. And in the last three epochs, when the rate falls to zero, a third (12 epochs) and four in ten (18) of the errors that were left go:
 # notebook 06, once more.
 #
 # Is that the README's accuracy? Not shown yet. Its 94.4% is of test images, after training on all 50,000, with one view; ours is of validation images, after 45,000. What is shown is that a sixtieth of the arithmetic comes within about a point. The final runs, three seeds on all training images, measured on the test set once, are in the plan, and so is the

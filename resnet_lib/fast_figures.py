@@ -32,7 +32,7 @@ def cost_in_steps(costs: Mapping[str, float], title: str) -> Figure:
 
 def filters_row(filters: Tensor, title: str) -> Figure:
     """Filters (C, 3, k, k) as little pictures: grey where they weigh nothing, each stretched to its largest weight."""
-    figure, panels = plt.subplots(1, len(filters), figsize=(0.72 * len(filters), 1.3), layout="constrained")
+    figure, panels = plt.subplots(1, len(filters), figsize=(0.72 * len(filters), 1.9), layout="constrained")
     headline(figure, title)
     for panel, weights in zip(panels, filters, strict=True):
         picture = 0.5 + 0.5 * weights / weights.abs().max()

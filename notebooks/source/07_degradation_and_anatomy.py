@@ -817,9 +817,9 @@ check.filter_direction(filter_direction)
 #
 # ```python
 # def filter_direction(direction, weight):
-#     axes = (1, 2, 3)
-#     wanted = weight.norm(dim=axes, keepdim=True)
-#     return direction * wanted / direction.norm(dim=axes, keepdim=True)
+#     wanted = weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+#     length = direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+#     return direction * wanted / length
 #
 #
 # check.filter_direction(filter_direction)

@@ -54,6 +54,7 @@ from resnet_lib.muon import orthogonalise
 from resnet_lib.runs import load_run, load_trained
 from resnet_lib.training import README_RECIPE, evaluate, fit, train_step
 
+# %%
 train = load_cifar10("train", size="bundled")
 test = load_cifar10("test", size="bundled")
 

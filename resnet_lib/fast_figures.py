@@ -32,9 +32,10 @@ def cost_in_steps(costs: Mapping[str, float], title: str) -> Figure:
 
 def filters_row(filters: Tensor, title: str) -> Figure:
     """Filters (C, 3, k, k) as little pictures: grey where they weigh nothing, each stretched to its largest weight."""
-    figure, panels = plt.subplots(1, len(filters), figsize=(0.72 * len(filters), 1.9), layout="constrained")
+    columns = -(-len(filters) // 2)
+    figure, panels = plt.subplots(2, columns, figsize=(1.1 * columns, 2.8), layout="constrained")
     headline(figure, title)
-    for panel, weights in zip(panels, filters, strict=True):
+    for panel, weights in zip(panels.flat, filters, strict=False):
         picture = 0.5 + 0.5 * weights / weights.abs().max()
         panel.imshow(picture.permute(1, 2, 0).numpy())
         panel.set_axis_off()

@@ -62,11 +62,10 @@ def make_variant(variant: Variant, seed: int) -> nn.Module:
 
 def train_variant(
     variant: Variant,
-    seed: int,
+    recipe: FastRecipe,
     train_data: Cifar10,
     checkpoint: Path | None = None,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
-    recipe: FastRecipe = SMALL,
 ) -> dict[str, Any]:
     """Train a variant of the recipe, and measure it on the validation split after the last epoch.
 
@@ -76,12 +75,12 @@ def train_variant(
     and first_losses, of the first two steps.
     """
     torch.set_flush_denormal(True)  # as `fit` does
-    recipe, model = variant.apply(replace(recipe, seed=seed)), make_variant(variant, seed)
+    recipe, model = variant.apply(recipe), make_variant(variant, recipe.seed)
     result: dict[str, Any] = dict.fromkeys(
         ("validation_accuracy", "mirrored_accuracy", "train_accuracy", "seconds"), math.nan
     )
     result["flop"] = training_flops(model, recipe, len(train_data))
-    result["first_losses"] = first_losses(make_variant(variant, seed), train_data, recipe, steps=2)
+    result["first_losses"] = first_losses(make_variant(variant, recipe.seed), train_data, recipe, steps=2)
     with suppress(TrainingDiverged):
         history = fit(model, train_data, recipe, checkpoint=checkpoint, on_epoch=on_epoch, progress=False)
         validation = load_cifar10("validation")

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from resnet_lib.ablation import SMALL, WITHOUT, train_variant
+from resnet_lib.ablation import WITHOUT, train_variant
 from resnet_lib.data import DATA_DIR, Cifar10, load_cifar10
 from resnet_lib.fast import FastRecipe, create_network, training_flops
 from resnet_lib.gradient_grid import GRID_FILE, record_gradient_grid, save_gradient_grid
@@ -162,7 +162,7 @@ class Recorder:
 
     def _record_sweep(self, sweep: PeakSweep) -> None:
         """Run every schedule at every peak; all histories go to one file, a row for each epoch of each."""
-        tables, sessions, all_settings = [], {}, []
+        tables, folders, all_settings = [], [], []
         for run in sweep.runs:
             measured: dict[float, float] = {}
             train_data = training_images(run)
@@ -176,46 +176,51 @@ class Recorder:
                     history = pd.DataFrame({"epoch": [recipe.epochs - 1], "validation_accuracy": [float("nan")]})
                 measured[peak] = history["validation_accuracy"].iloc[-1]
                 tables.append(history.assign(schedule=run.name, peak_lr=peak).set_index(["schedule", "peak_lr"]))
-                # Without the epochs: a session trained several of these runs.
-                for session in read_sessions(folder):
-                    sessions[session["started"]] = {key: session[key] for key in self.session}
+                folders.append(folder)
         table = pd.concat(tables).reset_index()
         provenance = {
             "settings": all_settings,
             "seconds": round(table["seconds"].sum()),
-            "sessions": [sessions[started] for started in sorted(sessions)],
+            "sessions": self._sessions_of(folders),
         }
         write_json(self.data / "runs" / f"{sweep.name}.json", provenance)
         write_csv(self.data / "runs" / f"{sweep.name}.csv", table)
 
     def _record_ablation(self, item: Ablation) -> None:
         """Train every variant; a row for each."""
-        train_data = first_of_each_class(load_cifar10("train_part"), item.per_class)
-        rows, losses, sessions = [], {}, {}
-        for name, variant in WITHOUT.items():
-            folder = self.work / item.name / re.sub(r"\W+", "_", name)
-            done, run_folder = folder / "result.json", RunFolder(folder, dict(self.session))
-            if not done.exists():
-
-                def on_epoch(history: pd.DataFrame, run_folder: RunFolder = run_folder, name: str = name) -> None:
-                    run_folder.record(history)
-                    self.report(f"{item.name}, without {name}", history, SMALL.epochs)
-
-                write_json(done, train_variant(variant, item.seed, train_data, folder / "checkpoint.pt", on_epoch))
-            result = json.loads(done.read_text(encoding="utf-8"))
+        train_data, recipe = first_of_each_class(load_cifar10("train_part"), item.per_class), item.recipe
+        rows, losses, folders = [], {}, []
+        for name in WITHOUT:
+            folders.append(self.work / item.name / re.sub(r"\W+", "_", name))
+            result = self._variant_result(item, name, train_data, folders[-1])
             losses[name] = result.pop("first_losses")
-            rows.append({"without": name, "seed": item.seed} | result)
-            for session in read_sessions(folder):
-                sessions[session["started"]] = {key: session[key] for key in self.session}
+            rows.append({"without": name, "seed": recipe.seed} | result)
         table = pd.DataFrame(rows)
         provenance = {
-            "settings": {"recipe": asdict(SMALL), "images": len(train_data), "evaluated_on": "validation"},
+            "settings": {"recipe": asdict(recipe), "images": len(train_data), "evaluated_on": "validation"},
             "seconds": round(table["seconds"].sum()),
             "first_losses": losses,
-            "sessions": [sessions[started] for started in sorted(sessions)],
+            "sessions": self._sessions_of(folders),
         }
         write_json(self.data / "runs" / f"{item.name}.json", provenance)
         write_csv(self.data / "runs" / f"{item.name}.csv", table)
+
+    def _variant_result(self, item: Ablation, name: str, train_data: Cifar10, folder: Path) -> dict[str, Any]:
+        """What `train_variant` found in `folder`, now or in an earlier session."""
+        done, run_folder, variant = folder / "result.json", RunFolder(folder, dict(self.session)), WITHOUT[name]
+
+        def on_epoch(history: pd.DataFrame) -> None:
+            run_folder.record(history)
+            self.report(f"{item.name}, without {name}", history, variant.apply(item.recipe).epochs)
+
+        if not done.exists():
+            write_json(done, train_variant(variant, item.recipe, train_data, folder / "checkpoint.pt", on_epoch))
+        return json.loads(done.read_text(encoding="utf-8"))
+
+    def _sessions_of(self, folders: Iterable[Path]) -> list[dict[str, Any]]:
+        """The sessions that trained in these folders, each once, without its epochs: it may have trained in several."""
+        sessions = {session["started"]: session for folder in folders for session in read_sessions(folder)}
+        return [{key: sessions[started][key] for key in self.session} for started in sorted(sessions)]
 
     def _record_surface(self, item: LossSurface) -> None:
         """Measure every network; a row for each point of each."""

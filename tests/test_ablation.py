@@ -74,7 +74,7 @@ def test_small_images_are_given_up_at_about_the_same_cost():
 def test_a_variant_is_trained_as_fit_would_and_measured_on_validation_images():
     variant = Variant({"label_smoothing": 0.1}, {"activation": nn.ReLU})
     few, validation = load_cifar10("train_part", "bundled")[:40], load_cifar10("validation", "bundled")[:40]
-    result = train_variant(variant, 3, few, recipe=TINY)
+    result = train_variant(variant, replace(TINY, seed=3), few)
 
     net, recipe = make_variant(variant, 3), replace(TINY, seed=3, label_smoothing=0.1)
     history = fit(net, few, recipe, progress=False)
@@ -89,7 +89,7 @@ def test_a_variant_that_diverges_is_a_result_too(monkeypatch):
         raise TrainingDiverged("The loss is not finite.")
 
     monkeypatch.setattr(ablation, "fit", diverge)
-    result = train_variant(Variant(), 0, load_cifar10("train_part", "bundled")[:40], recipe=TINY)
+    result = train_variant(Variant(), TINY, load_cifar10("train_part", "bundled")[:40])
     assert math.isnan(result["validation_accuracy"])
     assert result["flop"] > 0
 
@@ -97,7 +97,6 @@ def test_a_variant_that_diverges_is_a_result_too(monkeypatch):
 def test_it_is_recorded_a_row_a_variant_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     some = {name: WITHOUT[name] for name in ("nothing", "label smoothing", "whitening")}
     monkeypatch.setattr(record, "WITHOUT", some)
-    monkeypatch.setattr(ablation.train_variant, "__defaults__", (None, None, TINY))
     done = []
 
     def stop_at_the_third(name, history, epochs):
@@ -105,7 +104,7 @@ def test_it_is_recorded_a_row_a_variant_and_goes_on_where_it_was_stopped(tmp_pat
         if len(done) == 3:
             raise KeyboardInterrupt
 
-    item = Ablation("tiny", seed=1, per_class=4)
+    item = Ablation("tiny", replace(TINY, seed=1), per_class=4)
     data = tmp_path / "data"
     with pytest.raises(KeyboardInterrupt):
         record.Recorder(stop_at_the_third, tmp_path / "work", data).record(item)
@@ -120,7 +119,7 @@ def test_it_is_recorded_a_row_a_variant_and_goes_on_where_it_was_stopped(tmp_pat
     assert table["without"].tolist() == list(some) == list(provenance["first_losses"])
     assert set(table["seed"]) == {1}
     few = first_of_each_class(load_cifar10("train_part", "bundled")[:40], 4)
-    again = train_variant(some["whitening"], 1, few)
+    again = train_variant(some["whitening"], item.recipe, few)
     assert table.loc[2, "mirrored_accuracy"] == again["mirrored_accuracy"]
     assert provenance["sessions"][0]["command"] == "python -m resnet_lib record tiny"
     assert recorder.state(item) == "recorded"
@@ -134,8 +133,8 @@ def test_the_first_steps_can_be_made_again(name):
     train_data = first_of_each_class(load_cifar10("train_part", "full"), item.per_class)
     for without in ("nothing", "whitening"):
         variant = WITHOUT[without]
-        recipe = variant.apply(replace(SMALL, seed=item.seed))
-        losses = first_losses(make_variant(variant, item.seed), train_data, recipe, steps=2)
+        recipe = variant.apply(item.recipe)
+        losses = first_losses(make_variant(variant, recipe.seed), train_data, recipe, steps=2)
         assert losses == pytest.approx(recorded[without], rel=1e-3)
 
 
@@ -143,7 +142,7 @@ def test_the_first_steps_can_be_made_again(name):
 def test_a_recorded_ablation_has_a_row_for_each_variant(name):
     table = pd.read_csv(DATA_DIR / "runs" / f"{name}.csv")
     assert table["without"].tolist() == list(WITHOUT)
-    assert set(table["seed"]) == {PLANNED[name].seed}
+    assert set(table["seed"]) == {PLANNED[name].recipe.seed}
     learnt = table.dropna()
     assert learnt[["validation_accuracy", "mirrored_accuracy", "train_accuracy"]].ge(0.08).all(axis=None)
     assert (table["flop"] > 0).all()

@@ -184,8 +184,9 @@ PLANNED: dict[str, Item] = {
         *(run for seed in TWIN_SEEDS for run in _twin_runs(seed)),
         LossSurface(),
         # On the validation split until its settings are chosen.
-        _fast_run("fast_validation_18", FAST_CPU),
-        _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),
+        _fast_run("fast_validation_18", replace(FAST_CPU, peak_lr=0.24)),
+        _fast_run("fast_validation_12", replace(FAST_CPU.scaled_to(12), peak_lr=0.24)),
+        _fast_run("fast_validation_12_half_rate", replace(FAST_CPU.scaled_to(12), peak_lr=0.12)),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),
     )
 }

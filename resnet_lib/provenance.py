@@ -27,7 +27,7 @@ class RunFolder:
         self.history_file = folder / "history.csv"
         self.provenance_file = folder / "provenance.json"
         self.session = session
-        self.earlier = json.loads(self.provenance_file.read_text()) if self.provenance_file.exists() else []
+        self.earlier = read_sessions(folder)
 
     def record(self, history: pd.DataFrame) -> None:
         """Bring both files up to date after an epoch. A session that finishes no epoch leaves no trace."""
@@ -44,6 +44,12 @@ class RunFolder:
         """A row per epoch; numbers with six significant digits."""
         with atomic_write(self.history_file) as file:
             history.to_csv(file, index=False, float_format="%.6g")
+
+
+def read_sessions(folder: Path) -> list[dict[str, Any]]:
+    """The sessions that trained the run in this folder."""
+    file = folder / "provenance.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
 def describe_session(device: torch.device) -> dict[str, Any]:

@@ -20,14 +20,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from resnet_lib.ablation import WITHOUT, train_variant
+from resnet_lib.ablation import HALF_AS_WIDE, WITHOUT, train_variant
 from resnet_lib.data import DATA_DIR, Cifar10, load_cifar10
 from resnet_lib.fast import FastRecipe, create_network, training_flops
 from resnet_lib.gradient_grid import GRID_FILE, record_gradient_grid, save_gradient_grid
 from resnet_lib.loss_surface import surface_of_trained
 from resnet_lib.notes import Notes, first_losses, first_of_each_class
 from resnet_lib.plan import Ablation, GradientFlow, Item, LossSurface, PeakSweep, TrainingRun
-from resnet_lib.provenance import RunFolder, describe_session
+from resnet_lib.provenance import RunFolder, describe_session, read_sessions
 from resnet_lib.runs import choose_peaks, save_trained, write_csv, write_json
 from resnet_lib.training import Recipe, TrainingDiverged, evaluate, fit, pick_device
 
@@ -197,7 +197,12 @@ class Recorder:
             rows.append({"without": name, "seed": recipe.seed} | result)
         table = pd.DataFrame(rows)
         provenance = {
-            "settings": {"recipe": asdict(recipe), "images": len(train_data), "evaluated_on": "validation"},
+            "settings": {
+                "recipe": asdict(recipe),
+                "widths": HALF_AS_WIDE,
+                "images": len(train_data),
+                "evaluated_on": "validation",
+            },
             "seconds": round(table["seconds"].sum()),
             "first_losses": losses,
             "sessions": self._sessions_of(folders),
@@ -271,12 +276,6 @@ def settings(run: TrainingRun, recipe: Recipe, train_data: Cifar10) -> dict[str,
         "recipe": asdict(recipe),
         "data": {"split": run.split, "size": run.size, "images": len(train_data), "evaluated_on": run.evaluate_on},
     }
-
-
-def read_sessions(folder: Path) -> list[dict[str, Any]]:
-    """The sessions that trained the run in this folder."""
-    file = folder / "provenance.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
 def save_weights(run: TrainingRun, model: nn.Module, history: pd.DataFrame, folder: Path) -> None:

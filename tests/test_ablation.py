@@ -68,7 +68,7 @@ def test_small_images_are_given_up_at_about_the_same_cost():
         ablation.training_flops(make_variant(variant, 0), variant.apply(SMALL), len(data))
         for variant in (WITHOUT["nothing"], WITHOUT["small images first"])
     )
-    assert without == pytest.approx(whole, rel=0.1)
+    assert without == pytest.approx(whole, rel=0.15)
 
 
 def test_a_variant_is_trained_as_fit_would_and_measured_on_validation_images():

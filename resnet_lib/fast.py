@@ -201,9 +201,9 @@ class FastRecipe(Recipe):
 
 
 # 18 epochs, ten of them at 20 × 20 pixels, where an image costs a third as much. K. Jordan published these rates for
-# batches of 2,000 without shortcuts. A step of Muon is as long as its rate whatever the batch, so with a quarter of
-# the batch, and four times the steps, the filters take half the rate: random steps add up with the root of their number.
-# The penalty, there too, is 2e-6 for each image of a batch.
+# batches of 2,000 without shortcuts; but a step of Muon is as long as its rate whatever the batch, and random steps add
+# up with the root of their number: batches of a quarter, four times the steps, half the rate for the filters. The
+# penalty, there too, is 2e-6 for each image of a batch.
 FAST_CPU = FastRecipe(
     epochs=18,
     batch_size=500,

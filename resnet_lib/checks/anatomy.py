@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resnet_lib.checks.gradient_tables import TABLES
 from resnet_lib.checks.judging import check_test
-from resnet_lib.checks.verdicts import check_function, check_number
+from resnet_lib.checks.verdicts import check_function, check_number, say_wrong
 from resnet_lib.loss_surface import filter_normalise
 
 
@@ -68,9 +68,21 @@ def calibration_error(function: object) -> None:
     generator = torch.Generator().manual_seed(0)
     confidence = 0.02 + 0.96 * torch.rand(60, generator=generator, dtype=torch.float64) ** 0.5
     right = (torch.rand(60, generator=generator, dtype=torch.float64) < 0.8 * confidence).double()
+    look = "two means and one weight for each bin: its images' confidence, their share of right answers, and how many"
     few = torch.tensor([0.95, 0.9, 0.55, 0.35], dtype=torch.float64)
     sides = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     weighted = _binned(lambda c, r, n: len(r) / n * (c.mean() - r.mean()).abs())
+    if function is not ... and _gives_nan(function, (few, sides, 5)):
+        why = "A bin without images has no mean: leave it out of the sum."
+        say_wrong(f"{weighted(few, sides, 5).item():.4g}", "nan", why, look)
+        return
+
+    def to_middles(confidence: Tensor, right: Tensor, bins: int) -> Tensor:
+        return weighted(((confidence * bins).ceil() - 0.5) / bins, right, bins)
+
+    def without_the_last(confidence: Tensor, right: Tensor, bins: int) -> Tensor:
+        inside = (confidence * bins).ceil() < bins
+        return weighted(confidence[inside], right[inside], bins) * inside.double().mean()
 
     def unweighted(confidence: Tensor, right: Tensor, bins: int) -> Tensor:
         number = (confidence * bins).ceil()
@@ -80,7 +92,7 @@ def calibration_error(function: object) -> None:
         function,
         weighted,
         [(few, sides, 5), (confidence, right, 10)],
-        "two means and one weight for each bin: its images' confidence, their share of right answers, and how many",
+        look,
         "A network that is sure where it is right and unsure where it is wrong has an error near 0.",
         [
             (
@@ -115,8 +127,17 @@ def calibration_error(function: object) -> None:
                 _binned(lambda c, r, n: len(r) * (c.mean() - r.mean()).abs()),
                 "Weight each gap by the bin's *share* of the images: divide by all of them.",
             ),
+            (to_middles, "That takes the middle of each bin. Take the mean confidence of the images in it."),
+            (without_the_last, "The last bin is missing: their numbers go from 1 to `bins`."),
         ],
     )
+
+
+def _gives_nan(function: Callable, case: tuple) -> bool:
+    try:
+        return math.isnan(function(*case))
+    except Exception:  # no number at all: for the check itself to show
+        return False
 
 
 # --- Two accuracies
@@ -134,7 +155,7 @@ def errors_apart(function: object) -> None:
     check_function(
         function,
         apart(lambda a, b, n: math.sqrt((variance(a) + variance(b)) / n)),
-        [(0.85, 0.87, 1000), (0.70, 0.64, 400), (0.90, 0.91, 10_000)],
+        [(0.60, 0.90, 50), (0.85, 0.87, 1000), (0.70, 0.64, 400), (0.90, 0.91, 10_000)],
         "the variance of one image is p · (1 - p); of a mean over n, that over n; of a difference, the sum of two",
         "On 1,000 images 85% and 87% are 1.3 standard errors apart: no evidence of a difference.",
         [
@@ -173,6 +194,15 @@ def errors_apart(function: object) -> None:
             (
                 apart(lambda a, b, n: math.sqrt((a + b) / n)),
                 "The variance of right-or-wrong is p · (1 - p): nothing wobbles if all is right.",
+            ),
+            (
+                apart(lambda a, b, n: math.sqrt((variance(a) + variance(b)) / (2 * n))),
+                "That is the mean of the two variances. The difference has their sum.",
+            ),
+            (
+                apart(lambda a, b, n: math.sqrt(2 * variance((a + b) / 2) / n)),
+                "That pools both into one accuracy, as a test of *equal* ones does; close, but asked is for the "
+                "variance of each.",
             ),
             (lambda a, b, n: b - a, "That is the difference. How many standard errors is it?"),
         ],
@@ -234,6 +264,11 @@ def filter_direction(function: object) -> None:
             (
                 lambda d, w: w / norm(w) * norm(d),
                 "Direction and weight have changed places: the result points where the direction does.",
+            ),
+            (lambda d, w: w, "Those are the weights: the result has to point where `direction` does."),
+            (
+                lambda d, w: d * w.abs().sum((1, 2, 3), keepdim=True) / d.abs().sum((1, 2, 3), keepdim=True),
+                "Those are sums of magnitudes. The norm is the root of the sum of squares.",
             ),
             (lambda d, w: d * w.abs(), "That goes by single weights. A filter keeps its own direction."),
             (lambda d, w: d, "The direction is as it was drawn."),

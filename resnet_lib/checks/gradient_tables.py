@@ -72,4 +72,16 @@ TABLES = (
         "a table with gradients of exactly 0",
         "0 is as vanished as can be. (Does your test divide by it, or take its logarithm?)",
     ),
+    Subject(
+        lambda: gradient_table([_norms(0.3, 0.5), _norms(0.003, 0.5), _norms(0.004, 0.3)]),
+        True,
+        "a table in which conv1's gradient is a hundredth of fc's",
+        "That is smaller, but not below a thousandth, which is the limit that was asked for.",
+    ),
+    Subject(
+        lambda: gradient_table([_norms(0.3, 0.5), _norms(5e-5, 0.5), _norms(0.2, 0.3)]),
+        False,
+        "a table in which conv1's gradient once is a ten-thousandth of fc's",
+        "That is below a thousandth, in one epoch.",
+    ),
 )

@@ -22,12 +22,12 @@ def readme_rate(function: object) -> None:
 
     if function is not ... and _needs_a_list(function):
         why = "Without a list there is no drop: the rate stays at base_lr. (`for e in epoch_list or ()` helps.)"
-        say_wrong("a rate from `rate(0.4, 7)`, where no list is given", "an error", why, look)
+        say_wrong("a rate from `rate(0.4, 7)`, where no list is given", "an error, or None", why, look)
         return
     check_function(
         function,
         with_list(lambda base_lr, epoch, drops: schedules.multi_step(epoch, base_lr, drops)),
-        [(0.4, 130, [80, 110, 130]), (0.4, 85, [80, 110, 130]), (0.1, 80, [80]), (0.4, 7)],
+        [(0.4, 140, [80, 110, 130]), (0.4, 130, [80, 110, 130]), (0.4, 85, [80, 110, 130]), (0.1, 80, [80]), (0.4, 7)],
         look,
         "One drop at each epoch reached, counted from the base rate that was given, and none without a list.",
         [
@@ -45,6 +45,10 @@ def readme_rate(function: object) -> None:
                 "0.1 times the number of drops grows with them. It has to be 0.1 to the power of that number.",
             ),
             (
+                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 ** max(reached(epoch, drops) - 1, 0)),
+                "That is one drop too few. `enumerate(epoch_list)` counts from 0, the drops count from 1.",
+            ),
+            (
                 with_list(lambda base_lr, epoch, drops: base_lr / 10 * 0.1 ** reached(epoch, drops)),
                 "That is one drop too many: before the first epoch of the list the rate is base_lr.",
             ),
@@ -52,7 +56,10 @@ def readme_rate(function: object) -> None:
                 with_list(lambda base_lr, epoch, drops: base_lr * 0.1 ** len(drops)),
                 "That takes all drops at once. Only those count whose epoch has been reached.",
             ),
-            (with_list(lambda base_lr, epoch, drops: base_lr), "The rate never drops."),
+            (
+                with_list(lambda base_lr, epoch, drops: base_lr),
+                "The rate has not dropped. An epoch of the list counts from then on: `epoch >= e`, not `==`.",
+            ),
         ],
     )
 
@@ -60,14 +67,14 @@ def readme_rate(function: object) -> None:
 def _needs_a_list(function: Callable) -> bool:
     """Whether it works with a list, but not without one."""
     try:
-        function(0.4, 7, [80])
+        if function(0.4, 7, [80]) is None:
+            return False
     except Exception:  # then the fault is another one, for the check itself to show
         return False
     try:
-        function(0.4, 7)
+        return function(0.4, 7) is None
     except Exception:  # whatever it is: the README's own is an UnboundLocalError
         return True
-    return False
 
 
 def cosine_rate(function: object) -> None:
@@ -102,6 +109,18 @@ def cosine_rate(function: object) -> None:
             (
                 lambda epoch, peak, epochs: peak * (1 + math.cos(math.radians(math.pi * epoch / epochs))) / 2,
                 "`math.cos` takes radians already.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * (1 + math.cos(180 * epoch / epochs)) / 2,
+                "`math.cos` takes radians: half a wave is π, not 180.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * (1 + math.cos(epoch / epochs)) / 2,
+                "The angle ends at 1, a sixth of a wave. Half a wave is π: `math.pi * epoch / epochs`.",
+            ),
+            (
+                lambda epoch, peak, epochs: peak * (1 + math.cos(math.pi * epoch / (epochs - 1))) / 2,
+                "That is 0 one epoch too soon: the exercise asks for 0 at `epochs`, so divide by `epochs`.",
             ),
             (lambda epoch, peak, epochs: peak * (1 - epoch / epochs), "That is linear decay: a line, not a wave."),
             (
@@ -164,6 +183,27 @@ def gain_of_drop(function: object) -> None:
                 means(lambda a, drop, window: a[:drop], lambda a, drop, window: a[drop:]),
                 "Before the drop are also the first epochs, of a net that knew nothing. Take `window` of them.",
             ),
+            (
+                means(lambda a, drop, window: a[drop - window : drop + 1], last),
+                "Slices end before their end, and epoch `drop` is the first at the lower rate: "
+                "`accuracy[drop - window:drop]`.",
+            ),
+            (
+                means(lambda a, drop, window: a[drop - window - 1 : drop - 1], last),
+                "That leaves out the last epoch before the drop: a slice ends before its end already.",
+            ),
+            (
+                means(last_before, lambda a, drop, window: a[-window - 1 : -1]),
+                "That leaves out the run's last epoch: `accuracy[-window:]` goes to the end.",
+            ),
+            (
+                means(lambda a, drop, window: a[:window], last),
+                "Those are the first epochs of the run. Take the last ones before the drop.",
+            ),
+            (
+                lambda a, drop, window: a[-window:].median() - a[drop - window : drop].median(),
+                "Those are medians; asked are means.",
+            ),
             (means(last, last_before), "The sign is the other way round: after minus before."),
             (
                 lambda a, drop, window: a[-window:].sum() - a[drop - window : drop].sum(),
@@ -179,7 +219,7 @@ def loss_left(answer: object) -> None:
         answer,
         0.2 / (2 * 1.8),
         "At 0.02 it is 0.0051, eleven times less: the level falls a little faster than the rate.",
-        "a loss, with three digits or more",
+        "a loss, with two digits or more",
         "the formula of section 6, and what stands in front of w² in the loss",
         {
             0.2 / 1.8: "That is the mean of w². The loss is half of it.",
@@ -193,7 +233,7 @@ def loss_left(answer: object) -> None:
             0.2 / 4 * 1.8: "2 - η h belongs in the denominator.",
             0: "The noise does not stop, so the steps do not come to rest at the bottom.",
         },
-        rel_tol=4e-3,
+        rel_tol=1e-2,
     )
 
 
@@ -224,6 +264,8 @@ def interval_of_three(answer: object) -> None:
             * 4.302653
             * deviation
             / math.sqrt(3): "That is the whole width; asked is how far it reaches to each side.",
+            0.2 + 4.302653 * deviation / math.sqrt(3): "That is the interval's upper end: subtract the mean.",
+            0.2 - 4.302653 * deviation / math.sqrt(3): "That is the interval's lower end: subtract it from the mean.",
         },
         rel_tol=8e-3,
     )

@@ -192,15 +192,15 @@ KEEPERS = (
         lambda: keeper(lambda network: copy.deepcopy(network.state_dict())),
         True,
         "a loop that keeps a deep copy",
-        "It ends with the weights of the best epoch. Does your test copy them when `score` is called, with "
-        "`copy.deepcopy`? Otherwise your own record has the fault that it looks for.",
+        "It ends with the weights of the best epoch. Which of your scores is the highest, and are the weights that you "
+        "compare with from that call of `score`?",
     ),
     Subject(
         lambda: fit_best,
         False,
         "the loop above",
-        "It reports the best score, and ends with the last weights. Let an epoch before the last one be the best, and "
-        "compare weights.",
+        "It reports the best score, and ends with the last weights. Let an epoch before the last one be the best. And "
+        "keep copies (`copy.deepcopy`): otherwise your own record has the fault that it looks for.",
     ),
     Subject(
         lambda: keeper(cloned),

@@ -170,6 +170,12 @@ LEARNERS = (
         "a network that ends with a sigmoid",
         "Its outputs do not add up to 1, and are too close together all the same. Ask what the loss reaches.",
     ),
+    Subject(
+        lambda: Ending(lambda logits: logits.tanh()),
+        False,
+        "a network that ends with tanh",
+        "Its outputs have both signs, and are too close together all the same: its loss ends at 0.8. Ask for near 0.",
+    ),
 )
 
 # --- 4: blocks of 16 channels

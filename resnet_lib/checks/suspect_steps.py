@@ -47,15 +47,14 @@ LOADERS = (
         lambda: load_renamed,
         True,
         "a function that takes `module.` off the names",
-        "It loads everything. Do your weights have names that begin with `module.`, and does the network they came "
-        "from differ from the new one?",
+        "It loads everything. Do you compare names without `module.` on both sides?",
     ),
     Subject(
         lambda: load_loosely,
         False,
         "a function that loads with strict=False",
-        "None of the names fits, so nothing is loaded, and nothing is said. Compare the new network with the saved "
-        "one; they must differ before.",
+        "Where no name fits, it loads nothing and says nothing. Do your names begin with `module.`? Is what you load "
+        "different from what the new network has? And do you compare values?",
     ),
     Subject(
         lambda: load_strictly,

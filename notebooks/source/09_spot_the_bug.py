@@ -23,6 +23,7 @@
 # Here are ten short pieces of code. Every one runs, raises no error, and has **one fault**, which somebody has published
 # before you: the addresses are under *References*, so do not look there yet. In each section you get the symptom, the
 # code, and a cell for **your test**: a function that returns `True` for what is right and `False` for what is wrong.
+# Sections 1 to 4 are about networks, 5 to 7 about what feeds them, and 8 to 10 about loops; they get harder.
 #
 # The check then *tests your test*: on the code above it, on a repaired version, on right versions that are written
 # differently (your test must not turn them away) and on more faulty ones. So do not test how code looks; test what it
@@ -57,8 +58,6 @@ def narrow_net():
 
 
 # %% [markdown]
-# # Networks
-#
 # ## 1. Deeper is not better
 #
 # *"I wanted to see degradation for myself, so I trained stages of 1, 3 and 9 blocks. The printout shows nine blocks,
@@ -425,8 +424,6 @@ check.leaves_input_alone(leaves_input_alone)
 # </details>
 
 # %% [markdown]
-# # What feeds them
-#
 # ## 5. All the numbers are right
 #
 # *"Shape, mean and deviation are what they should be. The network learns from it, but it does not get near what
@@ -669,8 +666,6 @@ check.keeps_pairs(keeps_pairs)
 # </details>
 
 # %% [markdown]
-# # Training loops
-#
 # ## 8. Guessing, 55% right
 #
 # *"My colleague gets another accuracy from my weights. She has a larger machine, so she evaluates in larger batches."*
@@ -1017,9 +1012,7 @@ check.keeps_the_best(keeps_the_best)
 # </details>
 
 # %% [markdown]
-# # To take home
-#
-# ## Ten tests to run on any training code
+# ## 11. Ten tests to run on any training code
 #
 # | | test | finds, among others |
 # | --- | --- | --- |
@@ -1140,9 +1133,6 @@ check.bug_of_your_own(answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Any will do. This one was found in a ResNet whose training accuracy was fine and whose test accuracy was not: the test
-# images were not normalised [14].
-#
 # ```python
 # from resnet_lib.data import random_crop_flip
 #
@@ -1170,7 +1160,9 @@ check.bug_of_your_own(answer)
 # check.bug_of_your_own(answer)
 # ```
 #
-# Only the middle of the images is compared, because cropping brings black margins into the others.
+# Any bug will do. This one was found in the code of a ResNet whose training accuracy was fine and whose test accuracy
+# was not: test images were not normalised [14]. Only the middle of the images is compared, because cropping brings black
+# margins into the rest.
 # </details>
 
 # %% [markdown]

@@ -40,7 +40,7 @@ def accuracy_with_windows(accuracy: ArrayLike, gains: pd.DataFrame, window: int,
         zip([*drops, len(accuracy)], [gains["before"][0], *gains["after"]], strict=True)
     ):
         label = f"mean of {window} epochs" if number == 0 else None
-        axes.hlines(level, end - window, end, color=BLUE, linewidth=4, label=label)
+        axes.hlines(level, end - window - 0.5, end - 0.5, color=BLUE, linewidth=4, label=label)
     for number, row in gains.iterrows():
         label = {"line": "learning rate drops", "trend": "without the drop, by the trend"} if number == 0 else {}
         axes.axvline(row["drop"] - 0.5, color=RED, linestyle=":", label=label.get("line"))

@@ -42,7 +42,7 @@ def test_windows_stand_at_their_means_and_the_trend_goes_on_from_them(accuracy):
     levels = [segments.get_segments()[0] for segments in axes.collections]
     expected = [(30, accuracy[15:30]), (50, accuracy[35:50]), (70, accuracy[55:70])]
     for level, (end, window) in zip(levels, expected, strict=True):
-        assert level.tolist() == [[end - 15, pytest.approx(window.mean())], [end, pytest.approx(window.mean())]]
+        assert level.tolist() == [[end - 15.5, pytest.approx(window.mean())], [end - 0.5, pytest.approx(window.mean())]]
     trend = lines(axes)["without the drop, by the trend"]
     assert trend.get_xdata().tolist() == [22, 42], "from the middle of one window to that of the next"
     assert np.diff(trend.get_ydata())[0] == pytest.approx(gains["trend"][0])

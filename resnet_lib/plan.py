@@ -190,10 +190,11 @@ PLANNED: dict[str, Item] = {
         *(run for seed in SCHEDULE_SEEDS for run in _schedule_runs(seed)),
         *(run for seed in TWIN_SEEDS for run in _twin_runs(seed)),
         LossSurface(),
-        # On the validation split until its settings are chosen.
+        # Its settings are chosen on the validation split; the test set is for the final runs alone.
         _fast_run("fast_validation_18", replace(FAST_CPU, peak_lr=0.24)),
         _fast_run("fast_validation_12", replace(FAST_CPU.scaled_to(12), peak_lr=0.24)),
         _fast_run("fast_validation_12_half_rate", replace(FAST_CPU.scaled_to(12), peak_lr=0.12)),
+        *(_fast_run(f"fast_cpu_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),
     )
 }
@@ -201,6 +202,7 @@ PLANNED: dict[str, Item] = {
 GROUPS = {
     "schedules": tuple(name for name in PLANNED if name.startswith("schedule")),
     **{f"twins_{seed}": tuple(run.name for run in _twin_runs(seed)) for seed in TWIN_SEEDS},
+    "fast_cpu": tuple(name for name in PLANNED if name.startswith("fast_cpu_")),
     "fast_ablation": tuple(name for name in PLANNED if name.startswith("fast_ablation")),
     "twins": tuple(name for name in PLANNED if name.startswith("twin_")),
     "all": tuple(PLANNED),

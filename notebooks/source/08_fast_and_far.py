@@ -313,7 +313,7 @@ plots.show(
 # **Predict.** By how many points of test accuracy will they differ?
 
 # %%
-tiny = replace(FAST_CPU.scaled_to(3), batch_size=100, low_epochs=3)
+tiny = replace(FAST_CPU.scaled_to(3), peak_lr=0.24, batch_size=100, low_epochs=3)
 sgd = {"muon": False, "filter_momentum": 0.85}
 recipes = {"Muon": tiny}
 recipes |= {f"SGD, {lr}": replace(tiny, peak_lr=lr, **sgd) for lr in (0.05, 0.1, 0.2)}

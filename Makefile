@@ -6,14 +6,18 @@ READY := $(VENV)/.ready
 # JupyterLab refuses to run as root, which is who one is in most containers.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# Two processes with a thread each, since most of what runs here keeps one core busy and no more. A file stays in one of
+# them: its tests share what they have set up, and a notebook's cells a kernel. In order: browser/, the slowest, first.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: lab test data notebooks lint
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/00_start_here.ipynb
 
 test: lint
-	$(BIN)/pytest tests
-	$(BIN)/pytest --nbval notebooks/
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(TWO) tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(TWO) --nbval notebooks/
 
 data: $(READY)
 	$(BIN)/python -m resnet_lib data

@@ -99,8 +99,14 @@ def load_checkpoint(path: Path, state: RunState) -> None:
             f"{path} belongs to another run. Choose another path, or delete it to start anew. What differs:\n"
             + differences
         )
+    try:  # first, since it refuses before it changes anything, and the weights are known to fit
+        state.optimizer.load_state_dict(content["optimizer"])
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} belongs to another run. Choose another path, or delete it to start anew. Its optimiser does not "
+            f"fit: {error}."
+        ) from error
     state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
     state.history[:] = content["history"]
     state.saved_epochs = len(state.history)
     _restore_random_state(content["random_state"])

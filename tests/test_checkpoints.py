@@ -154,6 +154,17 @@ def test_weights_of_another_shape_are_refused_before_any_is_copied(tmp_path):
     assert equal(state, before)
 
 
+def test_an_optimiser_of_other_groups_is_refused_before_any_weight_is_copied(saved):
+    """Two kinds of recipe can have the same text where all that differs is at its default."""
+    path, _ = saved
+    before, state = make_state(seed=1), make_state(seed=1)
+    for each in (before, state):
+        each.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+    with pytest.raises(CheckpointError, match=r"belongs to another run.*delete it to start anew.*parameter groups"):
+        load_checkpoint(path, state)
+    assert equal(state, before)
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(saved):
     resource = pytest.importorskip("resource")  # the limit stands in for a full disk; not on Windows
     path, state = saved

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
-NORMAL_QUANTILE = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 DRAWS = 4000  # of the bootstrap: an end of an interval then moves by some 2% of its width between two seeds
 
 
@@ -51,8 +50,8 @@ def drop_gains(
     through it: the epochs of one run follow from each other, so blocks of neighbours are drawn, not single epochs. They
     tell how far *this run's* wobble from epoch to epoch may have moved the number, and nothing about another seed.
     From 15 epochs they are a little narrow: in simulation a nominal 95% holds some 93% of the time where neighbours
-    are independent, 88% where they correlate by 0.3, 82% by 0.5. Windows shorter than two blocks have NaN for what
-    cannot be told: intervals, trend and what is beyond it.
+    are independent, 88% where they correlate by 0.3, 82% by 0.5. Windows shorter than two blocks, or of two epochs,
+    have NaN for what cannot be told: intervals, trend and what is beyond it.
 
     Raises ValueError if the accuracy is not one finite number an epoch, or the drops or the window do not fit it.
     """
@@ -68,11 +67,12 @@ def drop_gains(
         row = {"drop": drop, "before": before.mean(), "before_spread": before.std(ddof=1)}
         row |= {"after": after.mean(), "after_spread": after.std(ddof=1), "gain": after.mean() - before.mean()}
         row |= dict.fromkeys(("gain_low", "gain_high", "trend", "beyond", "beyond_low", "beyond_high"), math.nan)
-        if window >= 2 * block:
-            before_moves, after_moves = (_mean_moves(values, block, generator) for values in (before, after))
+        if window >= max(2 * block, 3):  # through two epochs a line goes exactly
+            before_moves, after_moves = (_mean_moves(each, block, confidence, generator) for each in (before, after))
             row["gain_low"], row["gain_high"] = row["gain"] + np.quantile(after_moves - before_moves, tails)
             rise = series[drop - max(window, (drop - start) // 2) : drop]
-            without, without_moves = _drawn_on(rise, end - drop - (window - len(rise)) / 2, block, generator)
+            ahead = end - drop - (window - len(rise)) / 2
+            without, without_moves = _drawn_on(rise, ahead, block, confidence, generator)
             row["trend"], row["beyond"] = without - before.mean(), after.mean() - without
             row["beyond_low"], row["beyond_high"] = row["beyond"] + np.quantile(after_moves - without_moves, tails)
         rows.append(row)
@@ -99,15 +99,17 @@ def _segments(drops: Sequence[int], epochs: int, window: int) -> list[int]:
     return ends
 
 
-def _mean_moves(values: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
+def _mean_moves(values: np.ndarray, block: int, confidence: float, generator: np.random.Generator) -> np.ndarray:
     """(DRAWS,): how far the noise may move the mean of a window."""
-    return _redraw(_line(values)[1], block, generator).mean(1)
+    return _redraw(_line(values)[1], block, confidence, generator).mean(1)
 
 
-def _drawn_on(rise: np.ndarray, ahead: float, block: int, generator: np.random.Generator) -> tuple[float, np.ndarray]:
+def _drawn_on(
+    rise: np.ndarray, ahead: float, block: int, confidence: float, generator: np.random.Generator
+) -> tuple[float, np.ndarray]:
     """The line through `rise` so many epochs after its middle, and (DRAWS,) how far the noise may move it there."""
     slope, noise = _line(rise)
-    drawn = _redraw(noise, block, generator)
+    drawn = _redraw(noise, block, confidence, generator)
     time = _time(len(rise))
     return rise.mean() + slope * ahead, drawn.mean(1) + ahead * (drawn @ time) / (time @ time)
 
@@ -124,12 +126,13 @@ def _line(values: np.ndarray) -> tuple[float, np.ndarray]:
     return slope, (values - values.mean() - slope * time) * math.sqrt(count / (count - 2))
 
 
-def _redraw(values: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
+def _redraw(values: np.ndarray, block: int, confidence: float, generator: np.random.Generator) -> np.ndarray:
     """(DRAWS, n): as many series of n values around 0, made of blocks of neighbours, in a circle."""
     count = len(values)
     # Blocks of b average out: their sum varies by about (n - b) / n of what it should. And the spread of few values is
     # itself a guess, for which Student's quantiles make up.
-    values = values * math.sqrt(count / (count - block)) * student_quantile(CONFIDENCE, count - 2) / NORMAL_QUANTILE
+    student, normal = student_quantile(confidence, count - 2), stats.norm.ppf((1 + confidence) / 2)
+    values = values * math.sqrt(count / (count - block)) * student / normal
     starts = generator.integers(count, size=(DRAWS, -(-count // block), 1))
     positions = (starts + np.arange(block)) % count
     return values[positions.reshape(DRAWS, -1)[:, :count]]

@@ -103,6 +103,24 @@ def test_the_same_seed_gives_the_same_interval_and_another_nearly_the_same():
     np.testing.assert_allclose(first["gain_low"], other["gain_low"], atol=0.05)
 
 
+@pytest.mark.parametrize("block", [1, 4])
+def test_two_epochs_a_window_leave_nothing_beside_the_line_to_draw_from(block):
+    row = drop_gains([70, 80, 78, 85, 86, 86, 87], (3, 5), window=2, block=block).iloc[0]
+    assert row["gain"] == pytest.approx(6.5)
+    assert row[["gain_low", "gain_high", "trend", "beyond_low"]].isna().all()
+
+
+def test_the_guessed_spread_widens_an_interval_by_its_own_confidence():
+    """The draws are all but normal, so what remains between two confidences is the ratio of Student's quantiles."""
+    series = staircase([80, 90], [20, 20]) + wobble(0, (40,), np.random.default_rng(0))
+    widths = {}
+    for confidence in (0.5, 0.95):
+        row = drop_gains(series, (20,), window=8, block=1, confidence=confidence).iloc[0]
+        widths[confidence] = row["gain_high"] - row["gain_low"]
+    student = student_quantile(0.95, 6) / student_quantile(0.5, 6)
+    assert widths[0.95] / widths[0.5] == pytest.approx(student, rel=0.07)
+
+
 def test_short_windows_give_gains_and_no_pretence_of_an_interval():
     row = drop_gains([70, 80, 78, 85, 86, 86, 87], (3, 5), window=2).iloc[0]
     assert (row["before"], row["after"], row["gain"]) == pytest.approx((79, 85.5, 6.5))

@@ -168,10 +168,10 @@ class FastRecipe(Recipe):
         if min(self.peak_lr, self.vector_lr, self.head_lr) <= 0:
             rates = f"peak_lr={self.peak_lr}, vector_lr={self.vector_lr}, head_lr={self.head_lr}"
             raise ValueError(f"{rates}: all must be above 0, since each group's rate is a multiple of the first.")
-        if not 0 <= self.low_epochs <= self.epochs or self.low_resolution < 1 or self.padding < 0:
+        if not 0 <= self.low_epochs <= self.epochs or self.low_resolution < 1 or not 0 <= self.padding < 32:
             raise ValueError(
                 f"low_epochs={self.low_epochs}, low_resolution={self.low_resolution}, padding={self.padding}: expected "
-                f"0 to epochs={self.epochs}, at least 1, and 0 or more."
+                f"0 to epochs={self.epochs}, at least 1, and 0 to 31."
             )
 
     def scaled_to(self, epochs: int) -> "FastRecipe":
@@ -184,7 +184,7 @@ class FastRecipe(Recipe):
         """Muon for what has the shape of a filter, SGD for the rest; `fit` sets each rate to its share of the first."""
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         filters = [parameter for parameter in trained if parameter.ndim == 4]
-        vectors = [parameter for parameter in trained if parameter.ndim == 1]
+        vectors = [parameter for parameter in trained if parameter.ndim not in (2, 4)]
         head = [parameter for parameter in trained if parameter.ndim == 2]
 
         def group(params: list[nn.Parameter], lr: float) -> dict[str, Any]:

@@ -59,6 +59,6 @@ class Muon(Optimizer):
                 buffer.mul_(group["momentum"]).add_(gradient)
                 update = gradient.add_(buffer, alpha=group["momentum"])
                 if group["orthogonal"]:
-                    parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
+                    parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp(min=1e-30))  # 0 stays 0
                     update = orthogonalise(update.flatten(1)).view_as(update)
                 parameter.add_(update, alpha=-group["lr"])

@@ -183,11 +183,28 @@ def test_each_kind_of_parameter_has_its_rate_and_its_decay_does_not_depend_on_it
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"peak_lr": 0.0}, {"vector_lr": 0.0}, {"head_lr": -1.0}, {"low_epochs": 3}, {"padding": -1}]
+    "wrong",
+    [{"peak_lr": 0.0}, {"vector_lr": 0.0}, {"head_lr": -1.0}, {"low_epochs": 3}, {"padding": -1}, {"padding": 32}],
 )
 def test_a_recipe_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
         replace(RECIPE, **wrong)
+
+
+def test_parameters_of_no_known_shape_are_trained_too():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    model.scale = nn.Parameter(torch.ones(()))
+    model.mix = nn.Parameter(torch.ones(2, 3, 4))
+    optimizer = RECIPE.make_optimizer(model)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_filters_that_are_all_zero_are_moved_and_no_numbers_are_lost():
+    filters = nn.Parameter(torch.zeros(4, 3, 3, 3))
+    filters.grad = torch.randn(4, 3, 3, 3)
+    Muon([filters], orthogonal=True).step()
+    assert filters.isfinite().all()
+    assert filters.abs().min() > 0
 
 
 def test_a_shorter_recipe_keeps_the_share_of_small_images():

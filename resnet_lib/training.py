@@ -84,9 +84,12 @@ def fit(
     Gradients too small for normal floats count as 0 in the whole process (`torch.set_flush_denormal`): CPUs are
     many times slower on them.
 
-    Raises TrainingDiverged if the loss or the weights are not finite, TrainingInterrupted on Ctrl-C, CheckpointError
-    if the checkpoint is damaged, of another run, or cannot be written: all but a full disk before the first step.
+    Raises ValueError on an `evaluate_on` without images, TrainingDiverged if the loss or the weights are not finite,
+    TrainingInterrupted on Ctrl-C, CheckpointError if the checkpoint is damaged, of another run, or cannot be written:
+    all but a full disk before the first step.
     """
+    if evaluate_on is not None and len(evaluate_on) == 0:
+        raise ValueError(f"{evaluate_on} has no images to evaluate on. For none at all: evaluate_on=None.")
     torch.set_flush_denormal(True)
     torch.manual_seed(recipe.seed)
     chosen_device = pick_device(device)

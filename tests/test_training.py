@@ -387,6 +387,13 @@ def test_weights_ruined_by_an_epochs_last_step_never_reach_the_checkpoint(train,
 # --- Settings
 
 
+def test_a_set_without_images_to_evaluate_on_is_told_before_the_first_step(train, test):
+    model = linear_net()
+    with pytest.raises(ValueError, match="no images to evaluate on"):
+        fit(model, train, RECIPE, test[:0], progress=False)
+    assert same_weights(model, linear_net())
+
+
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta", "xpu", "hpu", ""])
 def test_a_device_that_is_not_there_is_told(device):
     with pytest.raises(ValueError, match=re.escape(f"device={device!r} cannot be used here") + r".*Try 'cpu'"):

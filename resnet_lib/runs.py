@@ -100,10 +100,14 @@ def load_layers(name: str, root: str | Path | None = None) -> pd.DataFrame:
 def choose_peaks(sweep: str, root: str | Path | None = None) -> dict[str, float]:
     """The peak learning rate for each schedule: the best of a recorded sweep on the validation split, last epoch.
 
-    Of equals the lower. Raises FileNotFoundError if the sweep is not recorded.
+    Of equals the lower. Raises FileNotFoundError if the sweep is not recorded, ValueError if every peak of a schedule
+    diverged.
     """
     table = pd.read_csv(_existing(sweep, "sweep", ".csv", _root(root)))
     last = table[table["epoch"] == table["epoch"].max()].sort_values("peak_lr")
+    for schedule, accuracies in last.groupby("schedule")["validation_accuracy"]:
+        if accuracies.isna().all():
+            raise ValueError(f"sweep {sweep!r}: every peak of {schedule!r} diverged. Sweep lower ones.")
     best = last.loc[last.groupby("schedule")["validation_accuracy"].idxmax()]
     return dict(zip(best["schedule"], best["peak_lr"], strict=True))
 

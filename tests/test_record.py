@@ -49,6 +49,7 @@ def on_a_few():
         for module in (record_module, notes_module):
             patch.setattr(module, "load_cifar10", load_a_few)
         patch.setattr(notes_module, "PROBE_IMAGES", 16)
+        patch.setattr(notes_module, "PROBE_PER_CLASS", 3)
         yield
 
 
@@ -61,7 +62,7 @@ from resnet_lib.plan import TrainingRun
 from resnet_lib.training import Recipe
 load = record.load_cifar10
 record.load_cifar10 = notes.load_cifar10 = lambda *arguments: load(*arguments)[::25]
-notes.PROBE_IMAGES = 16
+notes.PROBE_IMAGES, notes.PROBE_PER_CLASS = 16, 3
 folder = Path(sys.argv[1])
 record.Recorder(lambda *arguments: None, folder / "work", folder / "data").record({TINY!r})
 """
@@ -398,6 +399,13 @@ def test_the_best_peak_is_the_last_epochs_and_of_equals_the_lower(tmp_path):
     rows += [("b", 0.1, 1, 0.5), ("b", 0.2, 1, 0.4)]
     write_csv(tmp_path / "s.csv", pd.DataFrame(rows, columns=["schedule", "peak_lr", "epoch", "validation_accuracy"]))
     assert choose_peaks("s", tmp_path) == {"a": 0.2, "b": 0.1}
+
+
+def test_a_schedule_that_diverged_at_every_peak_is_told(tmp_path):
+    rows = [("a", 0.1, 1, 0.5), ("b", 0.1, 1, None), ("b", 0.2, 1, None)]
+    write_csv(tmp_path / "s.csv", pd.DataFrame(rows, columns=["schedule", "peak_lr", "epoch", "validation_accuracy"]))
+    with pytest.raises(ValueError, match=r"sweep 's': every peak of 'b' diverged"):
+        choose_peaks("s", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,11 @@ def run_here(*arguments: str | Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def on_a_few():
+def on_a_few(one_thread):
     """As ON_A_FEW and OMP_NUM_THREADS have it, for this process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "load_cifar10", lambda split, size: load_cifar10(split, size)[::25])
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -127,13 +127,13 @@ def test_certainty_belongs_to_the_last_bin():
 
 
 def test_labels_drawn_from_the_probabilities_are_calibrated(answers):
-    """A million draws: what is left is chance, of some 1 / sqrt(70,000) a bin."""
-    logits = answers[0].repeat(2500, 1)
+    """200,000 draws: what is left is chance, of some 1 / sqrt(13,000) a bin."""
+    logits = answers[0].repeat(500, 1)
     generator = torch.Generator().manual_seed(0)
     labels = torch.multinomial(F.softmax(logits, 1), 1, generator=generator)[:, 0]
-    assert expected_calibration_error(reliability(logits, labels)) < 0.003
-    assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.01)
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.01)
+    assert expected_calibration_error(reliability(logits, labels)) < 0.006
+    assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.02)
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.02)
 
 
 def test_temperature_of_a_closed_form():

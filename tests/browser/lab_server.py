@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -98,12 +99,15 @@ class JupyterLab:
         nbformat.write(notebook, self.folder / name)
         return name
 
-    def copy(self, name: str) -> str:
-        """A notebook of the course, without its outputs, so that what the page shows was made now."""
+    def copy(self, name: str, choose: Callable[[list[str]], list[int]]) -> str:
+        """A notebook of the course; `choose` says which of its code cells, given all their sources, are to run again.
+
+        Those are without their outputs, so that what the page shows of them was made now; the rest is as stored.
+        """
         notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for number in choose([cell.source for cell in code]):
+            code[number].outputs, code[number].execution_count = [], None
         nbformat.write(notebook, self.folder / name)
         return name
 
@@ -117,9 +121,18 @@ class JupyterLab:
         return page
 
     def run(self, name: str, width: int = 1280):
-        """The same, after all cells have run, or the first that fails."""
+        """The same, after all cells without an execution count have run, or the first of them that fails."""
         page = self.open(name, width)
-        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.evaluate(
+            """() => {
+              const { content } = jupyterapp.shell.currentWidget;
+              const isNew = ({ model }) => model.type === "code" && !model.executionCount;
+              content.activeCellIndex = content.widgets.findIndex(isNew);
+              content.deselectAll();
+              content.widgets.filter(isNew).forEach((cell) => content.select(cell));
+              jupyterapp.commands.execute("notebook:run-cell");
+            }"""
+        )
         page.wait_for_function(
             """() => {
               const { content, sessionContext } = jupyterapp.shell.currentWidget;

@@ -80,10 +80,12 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, title: str) -> Figu
         share[: recipe["low_epochs"]] = small_cost
         pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
         accuracy = 100 * run.history[column]
-        label = f"{recipe['epochs']} epochs, seed {recipe['seed']}"
+        label = f"{recipe['epochs']} epochs from {recipe['peak_lr']}, seed {recipe['seed']}"
         axes.plot(pflop, accuracy, color=color, marker=marker, markersize=4, label=label)
         axes.plot(pflop[-1], 100 * run.mirrored_accuracy, "*", color=color, markersize=14, markeredgecolor="white")
         axes.axvline(pflop[recipe["low_epochs"] - 1], color=color, linestyle=":", linewidth=1)
+    axes.plot([], [], "*", color=GREY, markersize=12, label="two views")
+    axes.plot([], [], ":", color=GREY, linewidth=1, label="the last small images")
     axes.set(title=title, xlabel="PFLOP spent", ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
     axes.legend(loc="lower right")
     return figure
@@ -115,7 +117,7 @@ def small_for_float16(magnitudes: Mapping[str, np.ndarray], title: str) -> Figur
     # The smallest normal number, and half of the smallest of all, below which numbers are rounded to 0.
     normal, zero = 2.0**-14, 2.0**-25
     axes.axvspan(zero, normal, color=ORANGE, alpha=0.12, label="float16 is coarse")
-    axes.axvspan(bins[0], zero, color=RED, alpha=0.2, label="float16 has 0")
+    axes.axvspan(bins[0], zero, color=RED, alpha=0.2, label="float16 rounds to 0")
     axes.set(title=title, xscale="log", xlabel="magnitude of a gradient", ylabel="gradients", xlim=(bins[0], bins[-1]))
     axes.legend(loc="upper left")
     return figure

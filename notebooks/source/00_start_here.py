@@ -215,9 +215,7 @@ plots.show(
 # | [**06 Learning-rate schedules**](06_learning_rate_schedules.ipynb) | What does a drop buy? |
 # | [**07 Degradation and anatomy**](07_degradation_and_anatomy.ipynb) | Is it really the gradients? |
 # | [**08 Fast and far**](08_fast_and_far.ipynb) | How cheap can a training be, and how far can it be spread? |
-# | 09 Spot the bug | Can I find what is wrong? |
-#
-# Those with a link are there already; the others are being written.
+# | [**09 Spot the bug**](09_spot_the_bug.ipynb) | Can I find what is wrong? |
 
 # %% [markdown]
 # ## Summary

@@ -19,6 +19,7 @@ def cost_of_training(answer: object) -> None:
         "section 1: operations an image, times images an epoch, times epochs; a PFLOP is 10¹⁵ of them",
         {
             right * 1e15: "That is in operations; the question is in PFLOP, 10¹⁵ operations.",
+            right * 1e6: "That is in GFLOP, 10⁹ operations.",
             right * 1e3: "That is in TFLOP, 10¹² operations.",
             right / 150: "That is one epoch; the README trains for 150.",
             right * 3: "242.4 MFLOP is forward and backward already: no factor of three is missing.",
@@ -52,6 +53,8 @@ def flips_in_turn(function: object) -> None:
             lambda first, epoch: first | (epoch % 2 == 1),
             "An image whose `first` is True is mirrored in every epoch: it must not be in the odd ones.",
         ),
+        (lambda first, epoch: ~first if epoch else first, "It turns once and stays so: epoch 2 is as epoch 0 again."),
+        (lambda first, epoch: first ^ epoch, "Only whether the epoch is odd counts: `epoch % 2`."),
         (lambda first, epoch: torch.full_like(first, epoch % 2 == 1), "All images turn at once: `first` is not used."),
     ]
     check_function(
@@ -89,6 +92,18 @@ def two_views(function: object) -> None:
             (lambda net, images: net(images), "That is one view: the mirrored one is missing."),
             (lambda net, images: net(images.flip(3)), "That is the mirrored view alone."),
             (
+                lambda net, images: (net(images).softmax(1) + net(images.flip(3)).softmax(1)) / 2,
+                "Those are probabilities: here the mean is of the logits, before any softmax.",
+            ),
+            (
+                lambda net, images: (net(images) + net(images.flip(3))).argmax(1),
+                "Those are the answers; wanted are the logits that they are taken from.",
+            ),
+            (
+                lambda net, images: torch.cat([net(images), net(images.flip(3))]),
+                "Those are the logits of both views, one below the other: take the mean of each pair.",
+            ),
+            (
                 lambda net, images: net((images + images.flip(3)) / 2),
                 "That averages the *images*: a double exposure, which the network has never seen. Average its answers.",
             ),
@@ -107,6 +122,7 @@ def loss_scale(answer: object) -> None:
         {
             1: "Unscaled it is 0: try `torch.tensor(1e-8).half()`.",
             2: "2e-8 is below half of float16's smallest number, and is rounded to 0.",
+            3: "That would do, but it is not a power of two: only those change no other digit of a gradient.",
             8: "That works, and so does the power of two before it: what is above half of the smallest is rounded up.",
             2**13: "That makes it a *normal* float16, with its full precision. The question is when it is not 0.",
         },
@@ -133,6 +149,10 @@ def ring_seconds(function: object) -> None:
             (
                 lambda p, m, t, b: 2 * (p - 1) * m / b + 2 * (p - 1) * t,
                 "Each message is a P-th of the bytes, not all of them.",
+            ),
+            (
+                lambda p, m, t, b: 2 * (p - 1) / p * m * b + 2 * (p - 1) * t,
+                "Bandwidth is bytes a second: divide by it.",
             ),
             (lambda p, m, t, b: 2 * (p - 1) / p * m / b, "Latency is missing: each of the messages waits for it."),
             (

@@ -38,7 +38,8 @@ def filters_row(filters: Tensor, title: str) -> Figure:
     for panel, weights in zip(panels.flat, filters, strict=False):
         picture = 0.5 + 0.5 * weights / weights.abs().max()
         panel.imshow(picture.permute(1, 2, 0).numpy())
-        panel.set_axis_off()
+        panel.set(xticks=[], yticks=[])  # a frame stays: a filter may be as white as the page
+        panel.grid(visible=False)
     return figure
 
 

@@ -55,7 +55,7 @@ def many_workers(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     workers = np.array(sorted(set().union(*(table["workers"] for table in tables.values()))))
     left.plot(workers, workers, color=GREY, linestyle=":", label="as many times as fast")
     left.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up over one worker")
-    right.set(xscale="log", ylim=(0, 1.05), xlabel="workers", ylabel="speed-up by worker")
+    right.set(xscale="log", ylim=(0, 1.05), xlabel="workers", ylabel="efficiency: speed-up by worker")
     right.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (left, right):
         axes.set_xscale("log", base=2)
@@ -81,7 +81,7 @@ def parts_of_a_step(table: pd.DataFrame, title: str) -> Figure:
         heights = (table[part] / table["step"]).to_numpy()
         axes.bar(places, heights, bottom=bottom, color=color, label=names.get(part, part), width=0.7)
         bottom += heights
-    axes.set_xticks(places, [f"{count:,}" for count in table["workers"]])
+    axes.set_xticks(places, [f"{count:,}" for count in table["workers"]], fontsize="small")
     axes.set(title=title, xlabel="workers", ylabel="share of a step", ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(visible=False, axis="x")

@@ -418,7 +418,7 @@ plots.show(
 # these figures cannot order runs that lie half a point apart. What they do not leave in doubt is the *way*: after four epochs the run at half the rate knows 80% of its (moved and mirrored) training images, the other 72%, and it stays ahead in every epoch.
 #
 # Why half? A step of Muon is as long as its rate, however small the batch and its gradient (section 4). Four times as many steps of noise, in random directions, add up to *twice* the way, the root of four: half the rate undoes that.
-# (An argument, not a proof. For few steps it is turned round: in trials of 120 steps, 0.24 was ahead of 0.12 by six points.) So `FAST_CPU` now has 18 epochs from 0.12.
+# (An argument, not a proof, and tried on one length of training only: the best rate for far fewer steps may well be another.) So `FAST_CPU` has 18 epochs from 0.12, a combination that these runs do not hold yet.
 #
 # Two more things can be seen. While the images are small, accuracy on *large* ones is poor and jumps when they come: the curve there says nothing about how well the network learns. And much of what is gained at the end comes in the last epochs, when the rate falls to zero:
 # notebook 06, once more.

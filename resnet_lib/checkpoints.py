@@ -95,21 +95,19 @@ def load_checkpoint(path: Path, state: RunState) -> None:
     differences = _differences(content["identity"], state.identity)
     differences = differences or _differences({"weights": saved_weights}, {"weights": weights})
     if differences:
-        raise CheckpointError(
-            f"{path} belongs to another run. Choose another path, or delete it to start anew. What differs:\n"
-            + differences
-        )
+        raise _of_another_run(path, f"What differs:\n{differences}")
     try:  # first, since it refuses before it changes anything, and the weights are known to fit
         state.optimizer.load_state_dict(content["optimizer"])
     except ValueError as error:
-        raise CheckpointError(
-            f"{path} belongs to another run. Choose another path, or delete it to start anew. Its optimiser does not "
-            f"fit: {error}."
-        ) from error
+        raise _of_another_run(path, f"Its optimiser does not fit: {error}.") from error
     state.model.load_state_dict(content["model"])
     state.history[:] = content["history"]
     state.saved_epochs = len(state.history)
     _restore_random_state(content["random_state"])
+
+
+def _of_another_run(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{path} belongs to another run. Choose another path, or delete it to start anew. {why}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_lib.data import DATA_DIR
+from resnet_lib.files import atomic_write
 
 BACKWARD = 2 / 3  # of a step's operations: one product of matrices forward, two back
 
@@ -200,7 +201,8 @@ class Measurements:
             **tables,
             "provenance": self.provenance,
         }
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with atomic_write(path) as file:
+            file.write((json.dumps(content, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path = DATA_DIR / "scaling.json") -> "Measurements":

@@ -47,9 +47,14 @@ class RunFolder:
 
 
 def read_sessions(folder: Path) -> list[dict[str, Any]]:
-    """The sessions that trained the run in this folder."""
+    """The sessions that trained the run in this folder. Raises ValueError if its file of them is damaged."""
     file = folder / "provenance.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is damaged ({error}). Delete it to go on without the record of earlier sessions."
+        ) from error
 
 
 def describe_session(device: torch.device) -> dict[str, Any]:

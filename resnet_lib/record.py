@@ -173,7 +173,8 @@ class Recorder:
                 try:
                     _, history = self._train(run, recipe, train_data, folder, Notes(folder))
                 except TrainingDiverged:  # a result too: a last epoch without figures
-                    history = pd.DataFrame({"epoch": [recipe.epochs - 1], "validation_accuracy": [float("nan")]})
+                    nothing = {"validation_accuracy": float("nan"), "seconds": float("nan")}
+                    history = pd.DataFrame({"epoch": recipe.epochs - 1} | nothing, index=[0])
                 measured[peak] = history["validation_accuracy"].iloc[-1]
                 tables.append(history.assign(schedule=run.name, peak_lr=peak).set_index(["schedule", "peak_lr"]))
                 folders.append(folder)

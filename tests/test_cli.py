@@ -300,3 +300,11 @@ def test_sessions_are_listed_with_the_epochs_that_they_trained(tmp_path):
     # Its checkpoint deleted, a run starts anew: the sessions of the old one made nothing of it.
     RunFolder(tmp_path, {"name": "anew"}).record(history[:1])
     assert sessions() == [("anew", 0, 0)]
+
+
+def test_a_damaged_list_of_sessions_is_told_and_kept(tmp_path):
+    file = tmp_path / "provenance.json"
+    file.write_text('[{"name": "fir')
+    with pytest.raises(ValueError, match=r"provenance\.json is damaged .* Delete it to go on"):
+        RunFolder(tmp_path, {"name": "second"})
+    assert file.read_text() == '[{"name": "fir'

@@ -389,6 +389,14 @@ def test_a_sweep_is_one_table_and_resumable(tmp_path):
     assert load_run("final", tmp_path / "data" / "runs").settings["recipe"]["peak_lr"] == linear["peak_lr"].iloc[0]
 
 
+def test_a_sweep_in_which_every_run_diverges_is_recorded_as_such(tmp_path):
+    hopeless = PeakSweep("sweep", (short("constant"),), (1e20, 1e25), most=2)
+    recorder(tmp_path).record(hopeless)
+    table = pd.read_csv(tmp_path / "data" / "runs" / "sweep.csv")
+    assert table["peak_lr"].tolist() == [1e20, 1e25]
+    assert table["validation_accuracy"].isna().all()
+
+
 def test_a_run_whose_sweep_is_missing_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no recorded sweep 'sweep'"):
         recorder(tmp_path).record(replace(short("linear"), peaks="sweep"))

@@ -27,14 +27,34 @@ def schedule_curves(rates: Mapping[str, Sequence[float]], title: str) -> Figure:
     return figure
 
 
-def accuracy_with_windows(accuracy: ArrayLike, gains: pd.DataFrame, window: int, title: str) -> Figure:
+def accuracy_with_windows(
+    accuracy: ArrayLike,
+    gains: pd.DataFrame,
+    window: int,
+    title: str,
+    inset: tuple[float, float, float, float] | None = None,
+) -> Figure:
     """Accuracy by epoch in percent, the windows that `analysis.drop_gains` compared, and the trend drawn on.
 
-    accuracy: in percent; gains: what `drop_gains` made of it with this `window`.
+    accuracy: in percent; gains: what `drop_gains` made of it with this `window`. inset: draw this part again, larger,
+    in the lower right corner: first and last epoch, lowest and highest accuracy.
     """
-    accuracy = np.asarray(accuracy)
-    drops = gains["drop"].tolist()
     figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    _windows(axes, np.asarray(accuracy), gains, window)
+    low = min(gains["before"].min(), gains["after"].min()) - 5
+    axes.set(title=title, xlabel="epoch, counted from 0", ylabel="accuracy (%)", ylim=(low, None))
+    axes.legend(loc="upper left")
+    if inset is not None:
+        first, last, lowest, highest = inset
+        larger = axes.inset_axes((0.64, 0.08, 0.34, 0.5), xlim=(first, last), ylim=(lowest, highest))
+        _windows(larger, np.asarray(accuracy), gains, window)
+        larger.tick_params(labelsize="small")
+        axes.indicate_inset_zoom(larger)
+    return figure
+
+
+def _windows(axes: Axes, accuracy: np.ndarray, gains: pd.DataFrame, window: int) -> None:
+    drops = gains["drop"].tolist()
     axes.plot(accuracy, color=GREY, linewidth=1.2, label="accuracy of each epoch")
     for number, (end, level) in enumerate(
         zip([*drops, len(accuracy)], [gains["before"][0], *gains["after"]], strict=True)
@@ -49,10 +69,6 @@ def accuracy_with_windows(accuracy: ArrayLike, gains: pd.DataFrame, window: int,
             middles = [row["drop"] - (window + 1) / 2, end - (window + 1) / 2]
             expected = [row["before"], row["before"] + row["trend"]]
             axes.plot(middles, expected, color=ORANGE, linestyle="--", linewidth=2, label=label.get("trend"))
-    low = min(gains["before"].min(), gains["after"].min()) - 5
-    axes.set(title=title, xlabel="epoch, counted from 0", ylabel="accuracy (%)", ylim=(low, None))
-    axes.legend(loc="upper left")
-    return figure
 
 
 def gains_with_intervals(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
@@ -73,7 +89,8 @@ def gains_with_intervals(tables: Mapping[str, pd.DataFrame], title: str) -> Figu
             beyond = drop["beyond"], drop["beyond_low"], drop["beyond_high"]
             _interval(axes, place + 0.15, *beyond, ORANGE, "s", "beyond the trend")
         axes.axvline(0, color=GREY, linestyle=":")
-        axes.set_title(f"drop {number + 1}", fontsize="medium", fontweight="normal")
+        epochs = dict.fromkeys(str(table["drop"].iloc[number]) for table in tables.values())
+        axes.set_title(f"drop at epoch {' or '.join(epochs)}", fontsize="medium", fontweight="normal")
         axes.set_xlabel("points of accuracy")
     row[0][0].set(yticks=range(len(tables)), yticklabels=tables, ylim=(len(tables) - 0.5, -0.5))
     handles, labels = row[0][0].get_legend_handles_labels()
@@ -155,7 +172,7 @@ def bands_over_seeds(curves: Mapping[str, pd.DataFrame], ylabel: str, title: str
             linewidth=2,
             label=f"{name} ({table.shape[1]} seeds)",
         )
-    axes.set(title=title, xlabel="epoch", ylabel=ylabel)
+    axes.set(title=title, xlabel="epochs trained", ylabel=ylabel)
     axes.legend(loc="lower right")
     return figure
 

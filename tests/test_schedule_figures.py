@@ -48,6 +48,15 @@ def test_windows_stand_at_their_means_and_the_trend_goes_on_from_them(accuracy):
     assert np.diff(trend.get_ydata())[0] == pytest.approx(gains["trend"][0])
 
 
+def test_an_inset_draws_a_part_of_the_same_again(accuracy):
+    gains = drop_gains(accuracy, (30, 50))
+    (axes,) = schedule_figures.accuracy_with_windows(accuracy, gains, 15, "Drops", inset=(40, 70, 86, 91)).axes
+    (inset,) = axes.child_axes
+    assert (*inset.get_xlim(), *inset.get_ylim()) == (40, 70, 86, 91)
+    assert [line.get_xydata().tolist() for line in inset.lines] == [line.get_xydata().tolist() for line in axes.lines]
+    assert len(inset.collections) == 3, "the windows too"
+
+
 def test_a_run_without_intervals_still_has_its_points(accuracy):
     tables = {"long": drop_gains(accuracy, (30, 50)), "short": drop_gains(accuracy[25:35], (5, 7), window=2)}
     figure = schedule_figures.gains_with_intervals(tables, "Gains")
@@ -56,6 +65,9 @@ def test_a_run_without_intervals_still_has_its_points(accuracy):
         assert points == pytest.approx([table["gain"][number] for table in tables.values()])
         assert sum(line.get_marker() == "s" for line in axes.lines) == 1, "the short run has no trend"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gain", "beyond the trend"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["drop at epoch 30 or 5", "drop at epoch 50 or 7"]
+    (axes,) = schedule_figures.gains_with_intervals({"a": tables["long"][:1], "b": tables["long"][:1]}, "Gains").axes
+    assert axes.get_title(loc="left") == "drop at epoch 30"
 
 
 def test_loss_along_steps_leaves_room_for_the_way_down():

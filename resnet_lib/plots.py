@@ -100,14 +100,22 @@ def log_line(axes: Axes, x: ArrayLike, values: ArrayLike, marker: str, **style: 
     axes.plot(zeros, np.zeros(len(zeros)), marker, color=line.get_color(), markerfacecolor="none", **bottom)
 
 
-def gradient_norms(flows: Mapping[str, pd.DataFrame], title: str, column: str = "gradient_norm") -> Figure:
+def gradient_norms(
+    flows: Mapping[str, pd.DataFrame],
+    title: str,
+    column: str = "gradient_norm",
+    colors: Sequence[Any] = (ORANGE, BLUE, GREEN, PINK),
+    markers: str = "os^D",
+) -> Figure:
     """A column of `resnet_lib.gradients.gradient_flow` by layer, a line for each network; zeros as in `log_line`."""
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for (name, flow), color, marker in zip(flows.items(), (ORANGE, BLUE, GREEN, PINK), "os^D", strict=False):
+    for (name, flow), color, marker in zip(flows.items(), colors, markers, strict=False):
         values = flow[column].to_numpy()
         label = name if values.any() else f"{name} (exactly 0 throughout)"
         log_line(axes, np.arange(1, len(values) + 1), values, marker, color=color, markersize=3.5, label=label)
     axes.set(title=title, xlabel="layer, from the image to the loss", ylabel=column.replace("_", " "))
+    layers = max(map(len, flows.values()))
+    axes.set_xticks([1, *range(10, layers + 1, 10)])  # there is no layer 0
     axes.legend()
     return figure
 

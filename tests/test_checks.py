@@ -206,41 +206,61 @@ def test_wrong_checkpoints_get_their_own_diagnosis(answer, diagnosis):
     assert diagnosis in text
 
 
-def chain(x, weights, factor):
-    """The slope of a sigmoid chain with `factor(weight, value in, value out)` in the place of each layer's slope."""
-    slope = 1.0
-    for weight in weights:
-        out = torch.sigmoid(weight * x)
-        slope = slope * factor(weight, x, out)
-        x = out
-    return slope
+def growth_of(measure):
+    """`measure` of the slopes and the values of the activation at z."""
+
+    def growth(z, activation):
+        z = z.requires_grad_()
+        values = activation(z)
+        return measure(torch.autograd.grad(values.sum(), z)[0], values)
+
+    return growth
 
 
-WRONG_CHAINS = [
-    (lambda x, w: chain(x, w, lambda w, a, b: b * (1 - b)), "weights are missing"),
-    (lambda x, w: chain(x, w, lambda w, a, b: w * b), "multiplies by σ where"),
-    (lambda x, w: chain(x, w, lambda w, a, b: w * a * (1 - a)), "still on its way in"),
-    (lambda x, w: chain(x, w, lambda w, a, b: w * torch.sigmoid(b) * (1 - torch.sigmoid(b))), "applied twice"),
-    (lambda x, w: chain(x, w[-1:], lambda w, a, b: 0.123), "None of the usual slips"),
+WRONG_GROWTHS = [
+    (lambda slopes, values: slopes.square().mean() / values.var(), "The norm is its root"),
+    (lambda slopes, values: (slopes.square().mean() / values.square().mean()) ** 0.5, "takes the mean away"),
+    (lambda slopes, values: (values.var() / slopes.square().mean()) ** 0.5, "upside down"),
+    (lambda slopes, values: slopes.square().mean() ** 0.5, "the way back alone"),
+    (lambda slopes, values: 1 / values.std(), "the next batch norm alone"),
+    (lambda slopes, values: slopes.mean() / values.std(), "squares the slopes' mean"),
+    (lambda slopes, values: slopes.square().mean() / values.std(), "divided by a deviation"),
+    (lambda slopes, values: (slopes.mean() / values.var()) ** 0.5, "not squared before"),
+    (lambda slopes, values: slopes.std() / values.std(), "variance of the slopes"),
+    (lambda slopes, values: (values.square().mean() / values.var()) ** 0.5, "without slopes"),
+    (lambda slopes, values: 1.21, "None of the usual slips"),
+    (lambda slopes, values: slopes.nonsense, "raised an error"),
+    (lambda slopes, values: None, "is a `return` missing"),
 ]
 
 
-@pytest.mark.parametrize(("function", "diagnosis"), WRONG_CHAINS)
-def test_wrong_chain_derivatives_get_their_own_diagnosis(function, diagnosis):
-    text = said(gradients.chain_derivative, function)
+@pytest.mark.parametrize(("measure", "diagnosis"), WRONG_GROWTHS)
+def test_wrong_growths_with_batch_norm_get_their_own_diagnosis(measure, diagnosis):
+    text = said(gradients.growth_with_batch_norm, growth_of(measure))
     assert text.startswith("✗")
     assert diagnosis in text
 
 
-def test_autograd_passes_as_a_chain_derivative():
-    def by_autograd(x, weights):
-        x = x.clone().requires_grad_()
-        value = x
-        for weight in weights:
-            value = torch.sigmoid(weight * value)
-        return torch.autograd.grad(value, x)[0]
+def test_growth_of_a_layer_passes_with_either_variance():
+    for unbiased in (True, False):
+        answer = growth_of(lambda d, a, unbiased=unbiased: (d.square().mean() / a.var(unbiased=unbiased)).sqrt())
+        assert said(gradients.growth_with_batch_norm, answer).startswith("✓")
 
-    assert said(gradients.chain_derivative, by_autograd).startswith("✓")
+
+def test_the_growth_that_the_check_holds_right_is_that_of_a_wide_network():
+    """An independent witness: twelve wide layers with batch norm multiply a gradient's norm by it at each layer."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(400_000, generator=generator)
+    right = growth_of(lambda slopes, values: (slopes.square().mean() / values.var()).sqrt())
+    for activation in (torch.relu, torch.tanh):
+        first = x = torch.randn(300, 300, generator=generator).requires_grad_()
+        for _ in range(12):
+            x = activation(x) @ torch.randn(300, 300, generator=generator)
+            x = (x - x.mean(0)) / x.std(0)
+        at_the_end = torch.randn(300, 300, generator=generator)
+        (at_the_start,) = torch.autograd.grad(x, first, at_the_end)
+        measured = (at_the_start.norm() / at_the_end.norm()) ** (1 / 12)
+        assert measured.item() == pytest.approx(right(z.clone(), activation).item(), rel=0.02)
 
 
 @pytest.mark.parametrize("answer", [1e-6, 9.5e-7, 0.25**10])

@@ -19,16 +19,20 @@ def said(function, answer) -> str:
     return out.getvalue()
 
 
+def fair(table):
+    return table.assign(fair=table["gradient_norm"] * table["weight_norm"])
+
+
 def by_ratio(table):
-    first = table[table["layer"] == "conv1"].set_index("epochs_trained")["gradient_norm"]
-    last = table[table["layer"] == "fc"].set_index("epochs_trained")["gradient_norm"]
+    first = fair(table)[table["layer"] == "conv1"].set_index("epochs_trained")["fair"]
+    last = fair(table)[table["layer"] == "fc"].set_index("epochs_trained")["fair"]
     return bool((first / last > 1e-3).all())
 
 
 def by_epochs(table):
     for _, epoch in table.groupby("epochs_trained"):
-        norms = epoch["gradient_norm"].to_numpy()
-        if norms[0] < norms[-1] / 1000:
+        sizes = (epoch["gradient_norm"] * epoch["weight_norm"]).to_numpy()
+        if sizes[0] < sizes[-1] / 1000:
             return False
     return True
 
@@ -104,6 +108,10 @@ def at(table, epoch, layer):
     return table[(table["epochs_trained"] == epoch) & (table["layer"] == layer)]["gradient_norm"].item()
 
 
+def raw_ratios(t):
+    return [at(t, epoch, "conv1") / at(t, epoch, "fc") for epoch in t["epochs_trained"].unique()]
+
+
 WRONG_TESTS = [
     (lambda t: at(t, 0, "conv1") > 1e-3 * at(t, 0, "fc"), "vanishes in the last epoch"),
     (lambda t: at(t, t["epochs_trained"].max(), "conv1") > 1e-3 * at(t, t["epochs_trained"].max(), "fc"), "recovered"),
@@ -113,6 +121,8 @@ WRONG_TESTS = [
     (lambda t: (t["gradient_norm"] > 0).all(), "ten-millionth"),
     (lambda t: all(at(t, i, "conv1") > at(t, i, "fc") for i in t["epochs_trained"]), "not below a thousandth"),
     (lambda t: all(at(t, i, "conv1") > 1e-6 * at(t, i, "fc") for i in t["epochs_trained"]), "a ten-thousandth"),
+    (lambda t: min(raw_ratios(t)) > 1e-3, "its weights are huge"),
+    (lambda t: by_ratio(t) or min(raw_ratios(t)) > 1e-3, "next to nothing"),
     (lambda t: True, "cannot fail"),
     (lambda t: not by_ratio(t), "False"),
     (lambda t: None, "`return` missing"),
@@ -138,7 +148,10 @@ def test_tables_are_as_far_from_a_thousandth_as_they_say():
     for subject in TABLES:
         table = subject.make()
         assert list(table.columns) == ["epochs_trained", "layer", "gradient_norm", "weight_norm"]
-        ratios = [at(table, epoch, "conv1") / at(table, epoch, "fc") for epoch in table["epochs_trained"].unique()]
+        first, last = (
+            fair(table)[table["layer"] == layer].set_index("epochs_trained")["fair"] for layer in ("conv1", "fc")
+        )
+        ratios = first / last
         assert (min(ratios) > 5e-3) == subject.sound
         assert (min(ratios) < 2e-4) == (not subject.sound)
 

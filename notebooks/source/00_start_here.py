@@ -145,10 +145,14 @@ history = fit(network, train, recipe, evaluate_on=test, on_epoch=curve.update)
 # The same as a picture that stays when no kernel runs:
 
 # %%
+figure = plots.accuracy_curve(history, "Half a minute of training, far above guessing")
+figure.axes[0].axhline(0.1, color=plots.GREY, linestyle="--")
+figure.axes[0].text(1, 0.09, "guessing", va="top")
 plots.show(
-    plots.accuracy_curve(history, "Half a minute of training, far above guessing"),
+    figure,
     alt="Accuracy by epoch for training and test images. Both climb from "
-    "about 20 percent after the first epoch to about 50 percent after the eighth.",
+    "about 20 percent after the first epoch to about 50 percent after the eighth. A "
+    "dashed line at 10 percent, far below them in the end, is marked guessing.",
 )
 
 # %%
@@ -202,7 +206,13 @@ plots.show(
 # ## 6. Where the course goes from here
 #
 # One question runs through it: **why can a network with shortcuts be trained at a depth where its plain twin cannot,
-# and how much of that is gradient flow?**
+# and how much of that is gradient flow?** (Its *plain twin* is the same network without the shortcuts.)
+#
+# The course grew out of a short text that somebody published with their code: a README, in Traditional Chinese, about ResNet-34 on
+# CIFAR-10. It says why shortcuts help, lists a network and a learning-rate schedule, and shows the accuracy of one run
+# of 150 epochs. **Wherever the notebooks say "the README", they mean that text**, and not the `README.md` of this
+# course; `stem="readme"` is its network's first layers, and `README_RECIPE` its training. You need not have read it: the
+# notebooks say what it claims, and test that.
 #
 # | notebook | question |
 # | --- | --- |
@@ -247,7 +257,8 @@ check.numbers_per_image(answer)
 #
 # 32 rows of 32 pixels, with three numbers each: 3,072.
 # </details>
-#
+
+# %% [markdown]
 # **2.** One *step* is one batch. With 5,000 images in batches of 64, how many steps does an epoch have?
 
 # %%
@@ -266,9 +277,12 @@ check.steps_per_epoch(answer)
 #
 # 78 full batches hold 4,992 images; the last 8 are a smaller batch of their own, the 79th.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Write `accuracy(logits, labels)`: `logits` has a row of ten numbers for each image, `labels` the right class of
 # each. Return the share of images that are classified correctly, from 0 to 1.
+#
+# *Hint:* in which *position* is the largest number of a row?
 
 
 # %%
@@ -292,7 +306,8 @@ check.accuracy(accuracy)
 # `argmax(1)` finds the position of the largest number in each row; comparing with the labels gives a `True` or `False`
 # for each image, and the mean of those is the share of `True`.
 # </details>
-#
+
+# %% [markdown]
 # **4.** *Turn a knob.* Predict first: what happens to the curve with `peak_lr=5.0`, and what with `peak_lr=0.001`? Then
 # change the recipe in section 4, make the network anew (the cell of section 3), train, and compare.
 #

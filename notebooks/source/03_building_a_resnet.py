@@ -17,7 +17,7 @@
 # | --- | --- |
 # | **Question** | How do I write a residual network so that I know it is right, and how do I find what is wrong in one that only looks right? |
 # | **Afterwards you can** | write ResNet-34 and ResNet-50 from two kinds of convolution up; predict the shape, parameters and multiply-adds of each part; choose a shortcut where the shape changes; prove a network equal to another; go from a symptom to its fault, and write the test that catches it |
-# | **You need** | [notebook 00](00_start_here.ipynb); classes in Python, and what a convolution and batch normalisation do. [Notebook 02](02_shortcut_connections.ipynb) explains why shortcuts matter, but is not needed here |
+# | **You need** | [notebook 00](00_start_here.ipynb); classes in Python, and what a convolution and batch normalisation do. How large first weights have to be is measured in [notebook 01](01_vanishing_gradients.ipynb), and why shortcuts matter in [notebook 02](02_shortcut_connections.ipynb); neither is needed here |
 # | **Time** | 60 minutes to read; the cells run in under a minute on two processor cores |
 #
 # A network that runs is not yet a network that is right. A wrong one may train too, perhaps only a little worse, and
@@ -69,7 +69,8 @@ def conv1x1(in_channels, out_channels, stride=1):
 
 # %% [markdown]
 # Why `bias=False`? Behind each convolution stands batch normalisation, which subtracts the mean of every channel. It
-# would subtract a bias at once, and it has a learned shift of its own. That is a claim, so check it:
+# would subtract a bias at once, and it has a shift β of its own, which is learned, as is its scale γ. That is a claim,
+# so check it:
 
 # %%
 biased = nn.Conv2d(3, 8, 3, padding=1, bias=True)
@@ -114,7 +115,7 @@ print("every weight is used at every pixel:", multiply_adds == parameters * 32 *
 # %% [markdown]
 # From stage to stage, a ResNet halves height and width and doubles the channels.
 #
-# **Predict.** Is `conv3x3(128, 128)` on 16 × 16 pixels dearer or cheaper than `conv3x3(64, 64)` on 32 × 32? In
+# **Predict.** Is `conv3x3(128, 128)` on 16 × 16 pixels more costly or cheaper than `conv3x3(64, 64)` on 32 × 32? In
 # parameters, and in work?
 
 # %%
@@ -302,6 +303,9 @@ class BasicBlock(nn.Module):
 
 
 # %% [markdown]
+# Here `None` means *no shortcut at all*, and `nn.Identity()` is `x` itself. In torchvision's own blocks `None` means `x`
+# itself. So only `forward` tells what somebody else's `None` is.
+#
 # A drawing helps to check it, provided that it shows the code and not what its author meant. The next one is made from
 # your class: its `forward` is *traced*, that is, run once with a stand-in for `x` that notes every operation and every
 # shape.
@@ -359,7 +363,9 @@ def make_stem(stem, channels):
 
 
 # %% [markdown]
-# Stem, four stages, the average of each channel over all pixels, and a linear layer to the classes:
+# Stem, four stages, the average of each channel over all pixels, and a linear layer to the classes. The first weights
+# are random, and how large they are is chosen; that choice is the network's **initialisation** (other notebooks also say
+# its *start*). Kaiming's draws them with the variance $2/n$:
 
 
 # %%
@@ -377,7 +383,7 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * wide, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # why: notebook 01, section 5
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, images):
@@ -396,6 +402,11 @@ mine = resnet34()
 print("logits:", tuple(mine(images).shape))
 
 # %% [markdown]
+# What is $n$? With `fan_in` it is the number of inputs to each output, as in notebook 01, section 5, and that keeps the
+# size of the forward signal. With `fan_out` it is the number of outputs that each input goes into (with stride 1), and
+# that keeps the gradient's. In blocks that keep their shape the two are the same number. He et al. (*Delving Deep*, 2015,
+# §2.2) hold that either is enough; torchvision takes `fan_out`.
+#
 # Why 34? Count layers with weights: the stem's convolution, two in each of 3 + 4 + 6 + 3 = 16 blocks, and the linear
 # layer: 1 + 2 · 16 + 1. Projections are not counted. The drawing, traced from your network, has a bar for each:
 
@@ -499,7 +510,7 @@ print("README's stem:", same_as_library(stem="readme"))
 
 # %% [markdown]
 # So the other notebooks can import from the library what you have written here. Now torchvision, whose ResNets are in
-# wide use. Nothing is downloaded: its start is random too, with another seed, and its weights are **loaded by name**
+# wide use. Nothing is downloaded: its first weights are random too, with another seed, and they are **loaded by name**
 # into your network. For that every name and every shape has to fit.
 
 # %%
@@ -694,8 +705,9 @@ print(compare(mine, reference))
 # ## 9. The audit
 #
 # Now to code by somebody else. The course grew out of a short README about ResNet-34 on CIFAR-10 whose listing has
-# faults. The file [`audit/faulty_resnet.py`](audit/faulty_resnet.py) is written anew, with the same five faults. Do not
-# read it yet: in practice, you meet the symptom first.
+# faults. (That text is "the README" of all notebooks, and not this course's `README.md`.) The file
+# [`audit/faulty_resnet.py`](audit/faulty_resnet.py) is written anew, with the same five faults. Do not read it yet: in
+# practice, you meet the symptom first.
 
 # %%
 listing = SimpleNamespace(**runpy.run_path("audit/faulty_resnet.py"))
@@ -706,7 +718,7 @@ print("ten logits for each image:", theirs(images).shape == (4, 10))
 # It runs, and gives ten logits for each image. It says of itself: a ResNet-34 for 10 classes, with the README's stem
 # and basic blocks.
 #
-# ### Symptom 1: too few parameters
+# ### Check 1: count the parameters
 #
 # **Predict.** How many parameters does it have, give or take a few thousand? (You built the same one in section 5.)
 
@@ -773,7 +785,7 @@ print(f"parameters too many: {count(repaired) - count(mine):,}")
 # Now there are too *many*: 13,760 more than in yours. One fault had hidden two others, which add up to exactly that.
 
 # %% [markdown]
-# ### Symptom 2: weights that hear nothing
+# ### Check 2: who gets a gradient?
 #
 # Every parameter of a network should get a gradient from the loss. **Predict**: does each of them, here?
 
@@ -812,10 +824,11 @@ print("in_channels of a block, mentioned:", source.count("self.in_channels"), "t
 print("yours:", wastes_nothing(mine), "  listing:", wastes_nothing(repaired))
 
 # %% [markdown]
-# ### Symptom 3: silent branches, and still a change
+# ### Check 3: silence the branches
 #
-# 4,224 parameters are left to explain. Silence all branches: set the scale γ of each block's last batch norm to 0 (its
-# shift β is 0 in a fresh network), so that $F(x) = 0$. What remains is the shortcuts alone.
+# 4,224 parameters are left to explain. Silence all branches: batch norm returns γ times the normalised signal, plus β.
+# Set γ of each block's last one to 0; β is 0 already, but only in a fresh network, for training moves it. Then
+# $F(x) = 0$, and what remains is the shortcuts alone.
 #
 # **Predict.** What then comes out of `layer1`, if `x` goes in? In your network, and in the listing?
 
@@ -886,7 +899,7 @@ print("too many:", *blocks_in(found - expected))
 # explains it.
 
 # %% [markdown]
-# ### Symptom 4: a rate that does not listen
+# ### Check 4: ask for another rate
 #
 # The listing's second function sets the learning rate. Ask it to start at 0.01:
 
@@ -965,7 +978,7 @@ plots.show(
 # in the same `base_lr` every time.
 
 # %% [markdown]
-# ### Symptom 5: a call that fails
+# ### Check 5: leave the list out
 #
 # `epoch_list=None` is the default. **Predict**: what rate does the listing set without a list?
 
@@ -1038,8 +1051,9 @@ pd.DataFrame(rows)
 # on one way out, and nothing on another). It is off unless one asks for it. The others need somebody who runs the code
 # and knows what to expect.
 #
-# The README has a sixth fault, which is not in its network: it watches its *test* set during training. Notebook 04 is
-# about that.
+# Five faults that matter, and one dead line (`self.in_channels = 3`, check 2). The README has two more, in its training
+# loop, which is not in the listing: it hands in the rate that came out (check 4), and it watches its *test* set during
+# training. Notebook 04 is about that.
 
 # %% [markdown]
 # ## Summary
@@ -1049,7 +1063,7 @@ pd.DataFrame(rows)
 # - Where the shape changes, the shortcut pads (A) or projects (B). With stride 2 neither sees more than a quarter of the pixels.
 # - A name and a parameter count do not make a network: the stem alone changes the work sixteenfold.
 # - Prove a network against an independent one: names and shapes, logits, gradients *and* buffers. Then break it, and see the proof fail.
-# - Silent faults are the dear ones. Look for symptoms: a count, a gradient that is `None`, a silent branch that still changes something, an argument that
+# - Silent faults are the costly ones. Look for symptoms: a count, a gradient that is `None`, a silent branch that still changes something, an argument that
 #   changes nothing, a call with nothing but defaults.
 # - One fault can hide another, so a repair needs a test too.
 
@@ -1081,6 +1095,8 @@ check.projection_parameters(answer)
 # **2.** Write `depth(model)`: the number in a ResNet's name. Count the convolutions and linear layers, but not those on
 # shortcuts (they are in a module named `downsample`). It should work for basic blocks and bottlenecks, and for any
 # number of stages.
+#
+# *Hint:* `model.named_modules()` gives pairs of a name and a module; `isinstance` asks what kind of module it is.
 
 
 # %%
@@ -1127,13 +1143,16 @@ check.reaches_every_weight(reaches_every_weight)
 # def reaches_every_weight(model, images, labels):
 #     model.zero_grad()
 #     F.cross_entropy(model(images), labels).backward()
-#     return all(parameter.grad is not None for parameter in model.parameters())
+#     reached = all(parameter.grad is not None for parameter in model.parameters())
+#     model.zero_grad()
+#     return reached
 #
 #
 # check.reaches_every_weight(reaches_every_weight)
 # ```
 #
-# `zero_grad` first: it sets every `.grad` to `None`, so that nothing is left over from an earlier step.
+# `zero_grad` first: it sets every `.grad` to `None`, so that nothing is left over from an earlier step. And last, so that
+# this test leaves nothing behind for the next one.
 # </details>
 
 # %% [markdown]
@@ -1146,8 +1165,11 @@ check.reaches_every_weight(reaches_every_weight)
 # - it returns the rate *and* sets it in every one of the optimizer's `param_groups`;
 # - none of this depends on earlier calls.
 #
-# A faulty one may also fail with an error; your test then returns `False`. An optimizer with two parameter groups:
+# A faulty one may also fail with an error of any kind; your test then returns `False`. An optimizer with two parameter groups:
 # `torch.optim.SGD([{"params": [a]}, {"params": [b]}], lr=1.0)`, where `a` and `b` are tensors.
+#
+# *Hint:* write down a few calls, each with the rate that you expect, and go through them in a loop. Which `base_lr`
+# tells a schedule that listens from one that does not? Compare rates with `math.isclose`.
 
 
 # %%
@@ -1168,7 +1190,7 @@ check.schedule_is_right(schedule_is_right)
 #     for epoch, epoch_list, expected in [*cases, (99, None, 0.3)]:
 #         try:
 #             returned = adjust(0.3, optimizer, epoch, epoch_list)
-#         except UnboundLocalError:
+#         except Exception:  # a test survives what it finds, whatever that is
 #             return False
 #         rates = [returned, *(group["lr"] for group in optimizer.param_groups)]
 #         if not all(math.isclose(rate, expected) for rate in rates):
@@ -1188,7 +1210,9 @@ check.schedule_is_right(schedule_is_right)
 # **5.** Write the test `keeps_identity(block, x)` for a block that keeps its shape and ends its branch with
 # `block.bn2`. `x` is a signal without negative numbers. `True` if the block hands `x` through unchanged once its branch
 # is silent. It has to judge blocks that have been trained, and blocks of other people, whose `downsample` may be
-# anything.
+# anything. Leave the block as it was, for it is somebody else's (the check does not ask for that).
+#
+# *Hint:* check 3 silences a branch. A fresh β is 0, a trained β is not. `copy.deepcopy` makes a copy that you may change.
 
 
 # %%
@@ -1203,6 +1227,7 @@ check.keeps_identity(keeps_identity)
 #
 # ```python
 # def keeps_identity(block, x):
+#     block = copy.deepcopy(block)
 #     nn.init.zeros_(block.bn2.weight)
 #     nn.init.zeros_(block.bn2.bias)
 #     return torch.equal(block(x), x)
@@ -1211,7 +1236,8 @@ check.keeps_identity(keeps_identity)
 # check.keeps_identity(keeps_identity)
 # ```
 #
-# It asks what the block *does*. A test of how it is written, such as `isinstance(block.downsample, nn.Identity)`, turns
+# It works on a copy: setting γ and β to 0 would ruin a trained block, and running it moves batch norm's running
+# statistics. And it asks what the block *does*. A test of how it is written, such as `isinstance(block.downsample, nn.Identity)`, turns
 # away torchvision's block, which adds `x` itself, and lets one pass that adds `0.9 * x`.
 # </details>
 
@@ -1219,6 +1245,7 @@ check.keeps_identity(keeps_identity)
 # ## References
 #
 # - K. He, X. Zhang, S. Ren, J. Sun, [*Deep Residual Learning for Image Recognition*](https://arxiv.org/abs/1512.03385), 2015: the architectures (§3.3, table 1), options A, B, C (§4.1, table 3), ResNet-18 and 34 (table 2), bottlenecks (figure 5), CIFAR-10 (§4.2).
+# - K. He, X. Zhang, S. Ren, J. Sun, [*Delving Deep into Rectifiers*](https://arxiv.org/abs/1502.01852), 2015: Kaiming's initialisation, by inputs or by outputs (§2.2).
 # - K. He, X. Zhang, S. Ren, J. Sun, [*Identity Mappings in Deep Residual Networks*](https://arxiv.org/abs/1603.05027), 2016: what projections on every shortcut do at 110 layers (table 1).
 # - T. He, Z. Zhang, H. Zhang, Z. Zhang, J. Xie, M. Li, [*Bag of Tricks for Image Classification with Convolutional Neural Networks*](https://arxiv.org/abs/1812.01187), 2019: the pixels that a strided 1×1 convolution ignores (§4.2).
 # - torchvision's [resnet.py](https://github.com/pytorch/vision/blob/main/torchvision/models/resnet.py): the reference that this notebook compares with.

@@ -39,13 +39,13 @@ def paths_left(answer: object) -> None:
 
 
 def no_vanishing(function: object) -> None:
-    """The reader's no_vanishing(table): False if in some epoch conv1's gradient is below a thousandth of fc's."""
+    """The reader's no_vanishing(table): False if in some epoch conv1's gradient × weight is below 1/1000 of fc's."""
     check_test(
         function,
         TABLES,
         (),
         "It compares layers of one epoch with each other, in every epoch, and only too small a ratio counts.",
-        "what vanishes is a ratio: the first layer's gradient to the last one's, epoch by epoch",
+        "what vanishes is a ratio: the first layer's gradient times weight norm to the last one's, epoch by epoch",
     )
 
 

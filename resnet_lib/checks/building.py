@@ -93,7 +93,7 @@ def reaches_every_weight(function: object) -> None:
         NETWORKS,
         (normalise(data.images), data.labels),
         "It finds layers that never run, that run for nothing and that are cut off, and lets γ = 0 pass.",
-        "symptom 2: what does `.grad` hold for a parameter that the loss does not depend on?",
+        "section 9, check 2: what does `.grad` hold for a parameter that the loss does not depend on?",
     )
 
 
@@ -118,5 +118,5 @@ def keeps_identity(function: object) -> None:
         BLOCKS,
         (x,),
         "It judges by what a block does: projections, plain blocks and 0.9 · x are found, torchvision's passes.",
-        "symptom 3: how is a branch silenced, and what should come out then?",
+        "section 9, check 3: how is a branch silenced, and what should come out then?",
     )

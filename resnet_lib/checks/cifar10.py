@@ -1,9 +1,10 @@
-"""Exercises on the data: mirroring, crops, the error of an accuracy, nearest images, what near-duplicates do."""
+"""Exercises on the data: mirroring, crops, the error of an accuracy, near-duplicates and what they do."""
 
 import torch
 from torch import Tensor
 
 from resnet_lib.checks.verdicts import check_function, check_number
+from resnet_lib.neighbours import nearest
 
 
 def mirrored(function: object) -> None:
@@ -71,95 +72,109 @@ def deviation_of_an_accuracy(answer: object) -> None:
     )
 
 
-def nearest_position(function: object) -> None:
-    """The reader's nearest_position(test_images, train_images): for each test image the nearest training image."""
-
-    def distances(a: Tensor, b: Tensor) -> Tensor:
-        return torch.cdist(a.flatten(1).double(), b.flatten(1).double())
-
-    def wrapped(a: Tensor, b: Tensor) -> Tensor:
-        return (a.flatten(1)[:, None] - b.flatten(1)[None]).square().sum(2).argmin(1)
-
-    def square_wrapped(a: Tensor, b: Tensor) -> Tensor:
-        return (a.flatten(1)[:, None] - b.flatten(1)[None]).float().square().sum(2).argmin(1)
-
-    def product(a: Tensor, b: Tensor) -> Tensor:
-        return a.flatten(1).double() @ b.flatten(1).double().T
-
+def nearest_either_way(function: object) -> None:
+    """The reader's nearest_either_way(test_images, train_images): the nearest training image, mirrored or not."""
     check_function(
         function,
-        lambda a, b: distances(a, b).argmin(1),
-        _images_with_twins(),
-        "the function `nearest_two` of section 6",
-        "One position for each test image: the smallest squared difference, in numbers that can be negative.",
+        lambda a, b: _either_way(a, b).amin(1).argmin(1),
+        _images_with_duplicates(),
+        "section 6, and exercise 1: which axis is mirrored, and what are `nearest`'s two results?",
+        "Whichever way round it is, the position is that of one of the M training images.",
         [
+            (lambda a, b: _distances(a, b).argmin(1), "That is the search of section 6: it misses the mirrored ones."),
             (
-                wrapped,
-                "The difference was taken in uint8, which knows no negative numbers: 3 - 5 is 254 there. "
-                "Make them `.float()` first.",
+                lambda a, b: _distances(a, b.flip(2)).argmin(1),
+                "That looks at mirrored images alone, and misses the duplicates that are not mirrored.",
             ),
             (
-                square_wrapped,
-                "The difference was taken in uint8, where 3 - 5 is 254; make them `.float()` before, not after.",
+                lambda a, b: _either_way(a, b).flatten(1).argmin(1),
+                "Position M + i of the joined set is the mirror image of training image i: take the remainder, % M.",
             ),
             (
-                lambda a, b: product(a, b).argmax(1),
-                "The largest product finds the brightest image. The squares of both belong to a distance too.",
+                lambda a, b: _either_way(a, b).flatten(1).topk(2, largest=False).indices,
+                "`nearest` gives the two nearest: take the first column. And position M + i is training image i.",
             ),
             (
-                lambda a, b: product(a, b).argmin(1),
-                "The smallest product finds the darkest image. The squares of both belong to a distance too.",
+                lambda a, b: _either_way(a, b).flatten(1).topk(2, largest=False).indices % len(b),
+                "`nearest` gives the two nearest, and you return both: take the first column, [:, 0].",
             ),
             (
-                lambda a, b: (a.flatten(1).double().sum(1)[:, None] - b.flatten(1).double().sum(1)).abs().argmin(1),
-                "That compares the images' brightness. Take the differences pixel by pixel, then add their squares up.",
-            ),
-            (lambda a, b: distances(a, b).argmax(1), "That finds the farthest image: argmin, not argmax."),
-            (
-                lambda a, b: distances(a, b).argmin(0),
-                "That finds a test image for each training image; the question is the other way round.",
+                lambda a, b: torch.minimum(_distances(a, b), _distances(a, b.flip(1))).argmin(1),
+                "That tries the images upside down: axis 1 is the rows. A mirror exchanges the columns.",
             ),
             (
-                lambda a, b: distances(a, b).argmin(1, keepdim=True),
-                "Right positions, but in a column, (N, 1): take it out with [:, 0].",
+                lambda a, b: torch.cat([_distances(a, b), _distances(a.flip(2), b)]).argmin(1),
+                "That is one result for each test image, then one for each mirror image. Which of the two is nearer?",
             ),
-            (lambda a, b: distances(a, b).min(1).values, "That is how far the nearest one is, not which one it is."),
             (
-                lambda a, b: distances(a, b).square().min(1).values,
-                "That is how far the nearest one is, squared, not which one it is.",
+                lambda a, b: _either_way(a, b).argmin(2).amin(1),
+                "You took the smaller of two *positions*. The nearer image is the one at the smaller distance.",
+            ),
+            (
+                lambda a, b: _either_way(a, b).argmin(2).amax(1),
+                "You took the larger of two *positions*. The nearer image is the one at the smaller distance.",
+            ),
+            (_from_the_worse_search, "Of the two searches you trust the one that found the *farther* image."),
+            (
+                lambda a, b: _either_way(a, b).sum(1).argmin(1),
+                "You added the distances up: an image would have to be near both ways round. One is enough.",
+            ),
+            (
+                lambda a, b: nearest(a, torch.cat([b, b.flip(2)]))[0][:, 0],
+                "That is how far the nearest one is, not which: `nearest` gives distances first, then positions.",
             ),
         ],
     )
 
 
-def _images_with_twins() -> list[tuple[Tensor, Tensor]]:
-    """Two pairs of small sets: the first images are some of the second, darker by a little."""
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """(N, H, W, C) and (M, H, W, C) → (N, M)."""
+    return torch.cdist(a.flatten(1).double(), b.flatten(1).double())
+
+
+def _either_way(a: Tensor, b: Tensor) -> Tensor:
+    """(N, H, W, C) and (M, H, W, C) → (N, 2, M): the distances to b as it is, and to b mirrored."""
+    return torch.stack([_distances(a, b), _distances(a, b.flip(2))], dim=1)
+
+
+def _from_the_worse_search(a: Tensor, b: Tensor) -> Tensor:
+    both = _either_way(a, b)
+    worse = both.amin(2).argmax(1, keepdim=True)
+    return both.argmin(2).gather(1, worse).squeeze(1)
+
+
+def _images_with_duplicates() -> list[tuple[Tensor, Tensor]]:
+    """Two pairs of small sets: the first images are some of the second, slightly changed, and half of them mirrored."""
     generator = torch.Generator().manual_seed(0)
-    train = torch.randint(40, 216, (30, 8, 8, 3), generator=generator)
-    brightness = torch.linspace(-40, 40, 30).long().roll(7)  # the darkest is not the first
-    train = (train + brightness[:, None, None, None]).clamp(0, 255).byte()
-    noise = torch.randint(-20, 5, (5, 8, 8, 3), generator=generator)
-    test = (train[[21, 3, 14, 8, 27]] + noise).clamp(0, 255).byte()
-    return [(test, train), (test[:2], train[:12])]
+    train = torch.randint(20, 236, (30, 8, 8, 3), generator=generator)
+    # A symmetric one, so that the nearest is not always the one with the smallest sum of both distances.
+    train[29] = (train[27] + train[27].flip(1)) // 2
+    noise = torch.randint(-20, 21, (6, 8, 8, 3), generator=generator)
+    test = train[[21, 3, 14, 8, 27, 5]] + noise
+    test[::2] = test[::2].flip(2)
+    train, test = train.clamp(0, 255).byte(), test.clamp(0, 255).byte()
+    return [(test, train), (test[2:], train[:15])]
 
 
-def accuracy_without_twins(answer: object) -> None:
-    """The accuracy on the other images, when 94.4% of all and every one of the 2.9% with a twin are right."""
-    all_right, twins = 0.944, 0.029
+def accuracy_without_duplicates(answer: object) -> None:
+    """The accuracy on the other images, when 94.4% of all and every one of the 2.9% with a duplicate are right."""
+    all_right, duplicates = 0.944, 0.029
     check_number(
         answer,
-        (all_right - twins) / (1 - twins),
+        (all_right - duplicates) / (1 - duplicates),
         "0.942, two tenths of a point lower: as much as separates many published results.",
-        "a share of the images without a twin, from 0 to 1, with three digits or more",
-        "count in images: of 10,000, how many are right, and how many of those have a twin?",
+        "a share of the images without a duplicate, from 0 to 1, with three digits or more",
+        "count in images: of 10,000, how many are right, and how many of those have a duplicate?",
         {
-            all_right - twins: "Those without a twin are fewer than 10,000: divide by their number.",
-            all_right * (1 - twins): "That is the share of right ones if twins were as hard as the others, among all.",
-            all_right / (1 - twins): "The right answers on twins must come off the numerator too.",
-            all_right: "If twins are always right, the others must be right less often than the mean of both.",
-            100 * (all_right - twins) / (1 - twins): "That is in percent; here it is a share, from 0 to 1.",
+            all_right - duplicates: "Those without a duplicate are fewer than 10,000: divide by their number.",
+            all_right
+            * (1 - duplicates): "That is the share of right ones if duplicates were as hard as the others, among all.",
+            all_right / (1 - duplicates): "The right answers on duplicates must come off the numerator too.",
+            all_right: "If duplicates are always right, the others must be right less often than the mean of both.",
+            100 * (all_right - duplicates) / (1 - duplicates): "That is in percent; here it is a share, from 0 to 1.",
             94.2: "That is in percent; here it is a share, from 0 to 1.",
-            (all_right - twins) / all_right: "That is the share of those without a twin among the right answers.",
+            (all_right - duplicates)
+            / all_right: "That is the share of those without a duplicate among the right answers.",
         },
         rel_tol=6e-4,
     )

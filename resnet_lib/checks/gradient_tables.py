@@ -12,10 +12,14 @@ LAYERS = (
 )
 
 
-def gradient_table(by_epoch: list[list[float]]) -> pd.DataFrame:
-    """A table like that of `resnet_lib.runs.load_layers`; a list of norms, one a layer, for each epoch."""
+def gradient_table(by_epoch: list[list[float]], first_weight: float = 5.0) -> pd.DataFrame:
+    """A table like that of `resnet_lib.runs.load_layers`; a list of norms, one a layer, for each epoch.
+
+    first_weight: the weight norm of conv1; that of all other layers is 5.
+    """
+    weights = [first_weight] + [5.0] * (len(LAYERS) - 1)
     tables = [
-        pd.DataFrame({"epochs_trained": epoch, "layer": LAYERS, "gradient_norm": norms, "weight_norm": 5.0})
+        pd.DataFrame({"epochs_trained": epoch, "layer": LAYERS, "gradient_norm": norms, "weight_norm": weights})
         for epoch, norms in enumerate(by_epoch)
     ]
     return pd.concat(tables, ignore_index=True)
@@ -83,5 +87,19 @@ TABLES = (
         False,
         "a table in which conv1's gradient once is a ten-thousandth of fc's",
         "That is below a thousandth, in one epoch.",
+    ),
+    Subject(
+        lambda: gradient_table([_norms(2e-4, 0.5), _norms(1e-4, 0.6), _norms(1e-4, 0.5)], first_weight=5e4),
+        True,
+        "a table in which conv1's gradient is tiny and its weights are huge",
+        "The gradient is small in the measure in which the weights are large, as section 2 saw it after an explosion. "
+        "Judge the gradient times the size of the weights.",
+    ),
+    Subject(
+        lambda: gradient_table([_norms(0.4, 0.5), _norms(0.5, 0.6), _norms(0.4, 0.5)], first_weight=5e-5),
+        False,
+        "a table in which conv1's gradient is as large as fc's, for weights that are next to nothing",
+        "In front of a batch norm such small weights make a gradient look large. Judge the gradient times the size of "
+        "the weights.",
     ),
 )

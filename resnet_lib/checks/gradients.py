@@ -1,5 +1,7 @@
 """Exercises on vanishing and exploding gradients."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ def largest_sigmoid_factor(answer: object) -> None:
         "the largest value of σ'(z) = σ(z)(1 − σ(z)), and how ten factors combine",
         {
             0.5**10: "1/2 is σ at 0. The chain rule multiplies derivatives, and σ' at 0 is 1/4.",
-            2.5: "The layers stand one behind the other: their factors multiply, they do not add up.",
+            2.5: "The layers stand one after the other: their factors multiply, they do not add up.",
             0.025: "That divides once by ten. Ten layers multiply ten times.",
             0.25: "That is one layer. There are ten.",
             1.0: "That would be a chain of layers with slope 1, such as ReLU where it is open.",
@@ -61,71 +63,55 @@ def weights_that_moved(answer: object) -> None:
     )
 
 
-def chain_derivative(function: object) -> None:
-    """The reader's chain_derivative(x, weights): the slope of x → σ(wₙ ⋯ σ(w₂ σ(w₁ x)))."""
+def growth_with_batch_norm(function: object) -> None:
+    """The reader's growth(z, activation): what a layer with batch norm multiplies the gradient's norm by.
 
-    def slope(x: Tensor, weights: Tensor, factor: str = "right") -> Tensor:
-        value, product = x.double(), torch.ones((), dtype=torch.float64)
-        for weight in weights.double():
-            value = torch.sigmoid(weight * value)
-            local = value if factor == "value" else value * (1 - value)
-            product = product * (local if factor == "no weight" else weight * local)
-        return product
+    √(E[φ'(z)²] / Var φ(z)) for z from N(0, 1). Yang et al. 2019, arXiv:1902.08129.
+    """
 
-    def at_the_start(x: Tensor, weights: Tensor) -> Tensor:
-        first = torch.sigmoid(weights[0] * x)
-        return (weights * first * (1 - first)).double().prod()
+    def parts(z: Tensor, activation: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        z = z.double().requires_grad_()
+        after = activation(z)
+        return torch.autograd.grad(after.sum(), z)[0], after.detach()
 
-    def added_up(x: Tensor, weights: Tensor) -> Tensor:
-        value, total = x.double(), torch.zeros((), dtype=torch.float64)
-        for weight in weights.double():
-            value = torch.sigmoid(weight * value)
-            total = total + weight * value * (1 - value)
-        return total
+    def of(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+        """`measure` of the slopes and of what comes out of the activation."""
+        return lambda z, activation: measure(*parts(z, activation))
 
-    def last_factor(x: Tensor, weights: Tensor) -> Tensor:
-        value = value_of_chain(x, weights)
-        return weights[-1].double() * value * (1 - value)
-
-    def twice(x: Tensor, weights: Tensor) -> Tensor:
-        """σ of the value that already went through σ."""
-        product = torch.ones((), dtype=torch.float64)
-        for weight in weights.double():
-            x = torch.sigmoid(weight * x)
-            product = product * weight * torch.sigmoid(x) * (1 - torch.sigmoid(x))
-        return product
-
-    def one_late(x: Tensor, weights: Tensor) -> Tensor:
-        """Each factor taken from the value that goes into the layer."""
-        product = torch.ones((), dtype=torch.float64)
-        for weight in weights.double():
-            product = product * weight * x * (1 - x)
-            x = torch.sigmoid(weight * x)
-        return product
-
-    def value_of_chain(x: Tensor, weights: Tensor) -> Tensor:
-        value = x.double()
-        for weight in weights.double():
-            value = torch.sigmoid(weight * value)
-        return value
-
+    z = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
+    slips = {
+        "That is the factor of the gradient's square. The norm is its root.": lambda d, a: d.square().mean() / a.var(),
+        "That divides by the mean square. The next batch norm takes the mean away before it divides: the variance.": (
+            lambda d, a: (d.square().mean() / a.square().mean()).sqrt()
+        ),
+        "That is upside down: a small variance in front of batch norm makes the gradient large.": (
+            lambda d, a: (a.var() / d.square().mean()).sqrt()
+        ),
+        "That is the way back alone. The next batch norm divides, by the root of the variance.": (
+            lambda d, a: d.square().mean().sqrt()
+        ),
+        "That is the next batch norm alone. On the way back the activation multiplies by its slopes.": (
+            lambda d, a: 1 / a.std()
+        ),
+        "That squares the slopes' mean. A norm needs the mean of their squares.": lambda d, a: d.mean() / a.std(),
+        "The slopes' square is divided by a deviation: divide by the variance, then take the root.": (
+            lambda d, a: d.square().mean() / a.std()
+        ),
+        "The slopes are not squared before their mean is taken. For ReLU, 0 or 1, that is the same; here it is not.": (
+            lambda d, a: (d.mean() / a.var()).sqrt()
+        ),
+        "That takes the variance of the slopes. Their mean passes gradient on, too: take their mean square.": (
+            lambda d, a: (d.var() / a.var()).sqrt()
+        ),
+        "That is measured without slopes: the activation's values went into both places.": (
+            lambda d, a: (a.square().mean() / a.var()).sqrt()
+        ),
+    }
     check_function(
         function,
-        slope,
-        [
-            (torch.tensor(0.5), torch.tensor([1.0, 2.0, -1.5])),
-            (torch.tensor(-1.0), torch.tensor([3.0, 0.5])),
-        ],
-        "the loop of section 1: which number does each σ' get?",
-        "One factor w · σ'(z) a layer, each at its own layer's z, all multiplied.",
-        [
-            (lambda x, w: slope(x, w, "no weight"), "The weights are missing: the slope of σ(w·x) is w · σ'(w·x)."),
-            (lambda x, w: slope(x, w, "value"), "That multiplies by σ where σ' = σ · (1 − σ) belongs."),
-            (at_the_start, "Every layer's σ' is taken at the first layer's input; each has an input of its own."),
-            (added_up, "The factors of a chain multiply; here they are added up."),
-            (value_of_chain, "That is the chain's value, not its slope."),
-            (last_factor, "That is the last layer's factor alone; the chain has one for every layer."),
-            (twice, "σ is applied twice: `x` went through it already, so its slope is x · (1 − x)."),
-            (one_late, "x · (1 − x) is the slope when x has come *out* of the layer; here it is still on its way in."),
-        ],
+        of(lambda d, a: (d.square().mean() / a.var()).sqrt()),
+        [(z, torch.tanh), (z, torch.relu), (2 * z[:100_000], torch.sigmoid)],
+        "the two points on *back* and *forward* in section 6",
+        "Of all activations only a straight line has 1; the more an activation bends, the more the gradient grows.",
+        [(of(slip), why) for why, slip in slips.items()],
     )

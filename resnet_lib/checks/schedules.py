@@ -1,4 +1,4 @@
-"""Exercises on learning-rate schedules: two schedules, the gain of a drop, noise in a valley, three seeds."""
+"""Exercises on learning-rate schedules: the cosine, the gain of a drop, noise in a valley, three seeds."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,73 +8,6 @@ from torch import Tensor
 
 from resnet_lib import schedules
 from resnet_lib.checks.verdicts import check_function, check_number, say_wrong
-
-
-def readme_rate(function: object) -> None:
-    """The reader's rate(base_lr, epoch, epoch_list=None): a tenth at each epoch of the list that is reached."""
-    look = "section 1: what should `rate(0.4, 0)` be, and what `rate(0.4, 85, [80, 110, 130])`?"
-
-    def reached(epoch: int, epoch_list: Sequence[int] | None) -> int:
-        return sum(epoch >= e for e in epoch_list or ())
-
-    def with_list(rule: Callable) -> Callable:
-        return lambda base_lr, epoch, epoch_list=None: rule(base_lr, epoch, list(epoch_list or ()))
-
-    if function is not ... and _needs_a_list(function):
-        why = "Without a list there is no drop: the rate stays at base_lr. (`for e in epoch_list or ()` helps.)"
-        say_wrong("a rate from `rate(0.4, 7)`, where no list is given", "an error, or None", why, look)
-        return
-    check_function(
-        function,
-        with_list(lambda base_lr, epoch, drops: schedules.multi_step(epoch, base_lr, drops)),
-        [(0.4, 140, [80, 110, 130]), (0.4, 130, [80, 110, 130]), (0.4, 85, [80, 110, 130]), (0.1, 80, [80]), (0.4, 7)],
-        look,
-        "One drop at each epoch reached, counted from the base rate that was given, and none without a list.",
-        [
-            (with_list(lambda base_lr, epoch, drops: 0.1 * 0.1 ** reached(epoch, drops)), "base_lr is ignored."),
-            (
-                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 ** sum(epoch > e for e in drops)),
-                "A drop counts from its own epoch on: `>=`, not `>`.",
-            ),
-            (
-                with_list(lambda base_lr, epoch, drops: base_lr * (0.1 if reached(epoch, drops) else 1)),
-                "Each epoch reached divides by ten once more: a power of 0.1, not a single one.",
-            ),
-            (
-                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 * reached(epoch, drops)),
-                "0.1 times the number of drops grows with them. It has to be 0.1 to the power of that number.",
-            ),
-            (
-                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 ** max(reached(epoch, drops) - 1, 0)),
-                "That is one drop too few. `enumerate(epoch_list)` counts from 0, the drops count from 1.",
-            ),
-            (
-                with_list(lambda base_lr, epoch, drops: base_lr / 10 * 0.1 ** reached(epoch, drops)),
-                "That is one drop too many: before the first epoch of the list the rate is base_lr.",
-            ),
-            (
-                with_list(lambda base_lr, epoch, drops: base_lr * 0.1 ** len(drops)),
-                "That takes all drops at once. Only those count whose epoch has been reached.",
-            ),
-            (
-                with_list(lambda base_lr, epoch, drops: base_lr),
-                "The rate has not dropped. An epoch of the list counts from then on: `epoch >= e`, not `==`.",
-            ),
-        ],
-    )
-
-
-def _needs_a_list(function: Callable) -> bool:
-    """Whether it works with a list, but not without one."""
-    try:
-        if function(0.4, 7, [80]) is None:
-            return False
-    except Exception:  # then the fault is another one, for the check itself to show
-        return False
-    try:
-        return function(0.4, 7) is None
-    except Exception:  # whatever it is: the README's own is an UnboundLocalError
-        return True
 
 
 def cosine_rate(function: object) -> None:

@@ -1,4 +1,4 @@
-"""Exercises on training: the README's recipe, SGD with momentum, checkpoints."""
+"""Exercises on training: the README's recipe, checkpoints, SGD with decoupled weight decay."""
 
 from collections.abc import Callable, Iterable
 
@@ -15,7 +15,7 @@ def readme_rate(answer: object) -> None:
         1e-3,
         "Two milestones, 80 and 110, have been reached, and each divides the rate by ten.",
         "a learning rate",
-        "the staircase of section 3: does a drop count from its own epoch on, or from the next?",
+        "section 3: does a drop count from its own epoch on, or from the next?",
         {
             1e-2: "That is the rate up to epoch 109. A milestone counts from its own epoch on.",
             1e-4: "That is the rate from epoch 130 on; only two of the three milestones have been reached.",
@@ -42,25 +42,10 @@ def readme_steps(answer: object) -> None:
     )
 
 
-def momentum_step(function: object) -> None:
-    """The reader's momentum_step(weight, velocity, gradient, lr, momentum, weight_decay) → new weight and velocity."""
+def decoupled_step(function: object) -> None:
+    """The reader's decoupled_step(weight, velocity, gradient, lr, momentum, weight_decay) → new weight and velocity."""
     generator = torch.Generator().manual_seed(1)
     weight, velocity, gradient = torch.randn(3, 5, generator=generator)
-
-    def pair(velocity_rule: Callable, step_rule: Callable) -> Callable:
-        """A whole step: first the new velocity, then the new weight from it."""
-
-        def step(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
-            new = velocity_rule(w, v, g, lr, mu, wd)
-            return torch.stack([step_rule(w, new, g, lr, mu, wd), new])
-
-        return step
-
-    def velocity_of_sgd(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
-        return mu * v + g + wd * w
-
-    def against(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
-        return w - lr * v
 
     def stacked(*arguments: object) -> object:
         result = function(*arguments)
@@ -69,52 +54,91 @@ def momentum_step(function: object) -> None:
 
     check_function(
         function if function is ... else stacked,
-        pair(velocity_of_sgd, against),
+        _pair(_gradients_alone, _decayed),
         [(weight, velocity, gradient, 0.1, 0.9, 0.05), (weight, velocity, gradient, 0.01, 0.5, 0.3)],
-        "the two lines of SGD in section 1, and their order",
-        "PyTorch's velocity holds gradients, not steps: the rate multiplies it afresh at each step.",
-        [
-            (pair(velocity_of_sgd, lambda w, v, g, lr, mu, wd: w + lr * v), "The weight moves against it: minus."),
-            (
-                pair(lambda w, v, g, lr, mu, wd: mu * v + g, against),
-                "Weight decay is missing: it adds weight_decay · weight to the gradient.",
-            ),
-            (
-                pair(lambda w, v, g, lr, mu, wd: g + wd * w, against),
-                "Momentum is missing: what is left of the old velocity belongs in the new one.",
-            ),
-            (
-                pair(lambda w, v, g, lr, mu, wd: mu * v + lr * (g + wd * w), lambda w, v, g, lr, mu, wd: w - v),
-                "The rate went into the velocity. In PyTorch it stays outside, so that a drop of the rate shortens the "
-                "whole next step at once.",
-            ),
-            (
-                pair(velocity_of_sgd, lambda w, v, g, lr, mu, wd: w - lr * (g + wd * w + mu * v)),
-                "That is Nesterov's form, which looks a step ahead. The README's is the plain one.",
-            ),
-            (
-                pair(lambda w, v, g, lr, mu, wd: mu * v + g, lambda w, v, g, lr, mu, wd: w - lr * v - lr * wd * w),
-                "Weight decay stands beside the velocity (as in AdamW); SGD adds it to the gradient first.",
-            ),
-            (pair(velocity_of_sgd, lambda w, v, g, lr, mu, wd: w - v), "The learning rate is missing in the step."),
-            (
-                lambda w, v, g, lr, mu, wd: torch.stack([w - lr * v, mu * v + g + wd * w]),
-                "The step went by the old velocity: first renew the velocity, then move the weight by it.",
-            ),
-            (
-                pair(lambda w, v, g, lr, mu, wd: mu * v + (1 - mu) * (g + wd * w), against),
-                "That is a mean of gradients (as in Adam); SGD adds the whole gradient, without a factor 1 - momentum.",
-            ),
-            (
-                lambda *arguments: pair(velocity_of_sgd, against)(*arguments)[0],
-                "That is the new weight alone; the next step needs the velocity too. Return both.",
-            ),
-            (
-                lambda *arguments: pair(velocity_of_sgd, against)(*arguments).flip(0),
-                "The two are right, but in the other order: first the weight, then the velocity.",
-            ),
-        ],
+        "the two lines of SGD in section 1: where does the decay leave the first, and come into the second?",
+        "The velocity holds gradients alone, and a step's decay is over with the step.",
+        _SLIPS,
     )
+
+
+def _pair(velocity_rule: Callable, step_rule: Callable) -> Callable:
+    """A whole step: first the new velocity, then the new weight from it; both in one tensor."""
+
+    def step(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
+        new = velocity_rule(w, v, g, lr, mu, wd)
+        return torch.stack([step_rule(w, new, g, lr, mu, wd), new])
+
+    return step
+
+
+def _gradients_alone(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
+    return mu * v + g
+
+
+def _decayed(w: Tensor, v: Tensor, g: Tensor, lr: float, mu: float, wd: float) -> Tensor:
+    return w - lr * v - lr * wd * w
+
+
+_SLIPS = [
+    (
+        _pair(lambda w, v, g, lr, mu, wd: mu * v + g + wd * w, lambda w, v, g, lr, mu, wd: w - lr * v),
+        "That is section 1's step: the decay is in the velocity, and goes on acting in later steps.",
+    ),
+    (
+        _pair(lambda w, v, g, lr, mu, wd: mu * v + g + wd * w, _decayed),
+        "The decay acts twice: it is in the velocity still, and in the step as well.",
+    ),
+    (
+        _pair(_gradients_alone, lambda w, v, g, lr, mu, wd: w - lr * v),
+        "Weight decay is missing: the weight also loses lr · weight_decay · weight.",
+    ),
+    (
+        _pair(_gradients_alone, lambda w, v, g, lr, mu, wd: w - lr * v - wd * w),
+        "The share that the weight loses is lr · weight_decay; yours is weight_decay, whatever the rate.",
+    ),
+    (
+        _pair(_gradients_alone, lambda w, v, g, lr, mu, wd: (w - lr * v) * (1 - lr * wd)),
+        "The weight was moved first and shrunk then. It loses a share of what it was before the step.",
+    ),
+    (
+        _pair(_gradients_alone, lambda w, v, g, lr, mu, wd: w - lr * v + lr * wd * w),
+        "The weight grows by its share. Decay takes it away: minus.",
+    ),
+    (
+        _pair(_gradients_alone, lambda w, v, g, lr, mu, wd: w + lr * v - lr * wd * w),
+        "The weight moves against the velocity: minus.",
+    ),
+    (
+        _pair(lambda w, v, g, lr, mu, wd: g, _decayed),
+        "Momentum is missing: what is left of the old velocity belongs in the new one.",
+    ),
+    (
+        _pair(lambda w, v, g, lr, mu, wd: mu * v + lr * g, lambda w, v, g, lr, mu, wd: w - v - lr * wd * w),
+        "The rate went into the velocity. Leave it outside, as section 1 does, so that a drop of the rate shortens the "
+        "whole next step at once.",
+    ),
+    (
+        _pair(lambda w, v, g, lr, mu, wd: mu * v + (1 - mu) * g, _decayed),
+        "That is a mean of gradients (as in Adam); SGD adds the whole gradient, without a factor 1 - momentum.",
+    ),
+    (
+        _pair(_gradients_alone, lambda w, v, g, lr, mu, wd: w - v - lr * wd * w),
+        "The learning rate is missing in front of the velocity.",
+    ),
+    (
+        lambda w, v, g, lr, mu, wd: torch.stack([_decayed(w, v, g, lr, mu, wd), mu * v + g]),
+        "The step went by the old velocity: first renew the velocity, then move the weight by it.",
+    ),
+    (
+        lambda *arguments: _pair(_gradients_alone, _decayed)(*arguments)[0],
+        "That is the new weight alone; the next step needs the velocity too. Return both.",
+    ),
+    (
+        lambda *arguments: _pair(_gradients_alone, _decayed)(*arguments).flip(0),
+        "The two are right, but in the other order: first the weight, then the velocity.",
+    ),
+]
 
 
 STATE_CHOICES = ("weights", "velocity", "batch-norm statistics", "gradients", "epoch number", "test accuracy")
@@ -150,5 +174,5 @@ def needed_to_resume(answer: object) -> None:
             say_wrong("what the rest of the run reads, and no more", f"{verb} “{name}”", reasons[name], look)
             return
     say_right(
-        "What the next step reads, and no more. (`fit` keeps the history too, for you and not for the optimiser.)"
+        "What the rest of the run reads, and no more. (`fit` keeps the history too, for you and not for the optimiser.)"
     )

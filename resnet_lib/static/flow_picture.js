@@ -8,7 +8,7 @@ const PANELS = {
   gradient: { top: 46, height: 240, low: -20, high: 10, step: 5 },
   variance: { top: 396, height: 108, low: -18, high: 18, step: 6 },
 };
-const TITLES = { gradient: "Gradient norm of each weight layer", variance: "Signal variance behind each block" };
+const TITLES = { gradient: "Gradient norm of each weight layer", variance: "Signal variance after each block" };
 export const HEIGHT = PANELS.variance.top + PANELS.variance.height + FOOT + 6;
 
 // How layers lie on the x axis: layer 1 is next to the image.

@@ -41,7 +41,7 @@ function draw(svg, setting, width) {
   svg.setAttribute("width", width);
   svg.setAttribute("height", HEIGHT);
   svg.replaceChildren(
-    element("text", { class: "title", x: 0, y: 14 }, "Derivative |∂xₗ/∂x₀| behind each block"),
+    element("text", { class: "title", x: 0, y: 14 }, "Derivative |∂xₗ/∂x₀| after each block"),
     ...frame(PANEL, left, right, kinds),
     ...numbers,
     text((left + right) / 2, PANEL.bottom + FOOT + 34, "block"),

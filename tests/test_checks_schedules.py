@@ -18,13 +18,6 @@ def said(function, answer) -> str:
     return out.getvalue()
 
 
-def rate_by_loop(base_lr, epoch, epoch_list=None):
-    for milestone in epoch_list or []:
-        if epoch >= milestone:
-            base_lr = base_lr / 10
-    return base_lr
-
-
 def cosine_by_numpy(epoch, peak_lr, epochs):
     return peak_lr * np.cos(np.pi / 2 * epoch / epochs) ** 2  # the half angle: cos² is (1 + cos) / 2
 
@@ -41,8 +34,6 @@ def simulated_loss(rate=0.2, walkers=200_000, steps=80):
 @pytest.mark.parametrize(
     ("function", "answer"),
     [
-        (check.readme_rate, rate_by_loop),
-        (check.readme_rate, lambda base_lr, epoch, epoch_list=(): base_lr * 0.1 ** sum(epoch >= e for e in epoch_list)),
         (check.cosine_rate, cosine_by_numpy),
         (check.cosine_rate, lambda epoch, peak_lr, epochs: peak_lr * (1 + math.cos(math.pi * epoch / epochs)) / 2),
         (check.gain_of_drop, lambda a, drop, window: (a[-window:] - a[drop - window : drop]).mean()),
@@ -61,52 +52,6 @@ def test_right_answers_pass_in_any_usual_form(function, answer):
 def test_the_valleys_right_answer_is_what_walkers_find():
     assert said(check.loss_left, 0.2 / 3.6).startswith("✓")
     assert simulated_loss() == pytest.approx(0.2 / 3.6, rel=0.01)
-
-
-def readmes_own(base_lr, epoch, epoch_list=None):
-    """As the README has it."""
-    base_lr = 0.1
-    if epoch_list is not None:
-        index = 0
-        for i, e in enumerate(epoch_list, 1):
-            if epoch >= e:
-                index = i
-            else:
-                break
-        lr = base_lr * (0.1**index)
-    return lr
-
-
-def half_repaired(base_lr, epoch, epoch_list=None):
-    if epoch_list is None:
-        return 0.1
-    return 0.1 * 0.1 ** sum(epoch >= e for e in epoch_list)
-
-
-WRONG_RATES = [
-    (readmes_own, "no list is given"),
-    (half_repaired, "base_lr is ignored"),
-    (lambda b, e, d=None: b * 0.1 ** sum(e >= m for m in d), "no list is given"),
-    (lambda b, e, d=None: b * 0.1 ** sum(e > m for m in d or ()), "from its own epoch on"),
-    (lambda b, e, d=None: b * (0.1 if any(e >= m for m in d or ()) else 1), "a power of 0.1"),
-    (lambda b, e, d=None: b * 0.1 * sum(e >= m for m in d or ()), "grows with them"),
-    (lambda b, e, d=None: b * 0.1 ** (1 + sum(e >= m for m in d or ())), "one drop too many"),
-    (lambda b, e, d=None: b * 0.1 ** len(d or ()), "all drops at once"),
-    (lambda b, e, d=None: b, "has not dropped"),
-    (lambda b, e, d=None: b * 0.1 ** (e in (d or ())), "not `==`"),
-    (lambda b, e, d=None: b * 0.1 ** max([i for i, m in enumerate(d or ()) if e >= m], default=0), "too few"),
-    (lambda b, e, d=None: None if d is None else b * 0.1 ** sum(e >= m for m in d), "no list is given"),
-    (lambda b, e, d=None: None, "`return` missing"),
-    (lambda b: b, "raised an error"),
-    (lambda b, e, d=None: b - 0.01 * e, "None of the usual slips"),
-]
-
-
-@pytest.mark.parametrize(("function", "diagnosis"), WRONG_RATES)
-def test_wrong_rates_get_their_own_diagnosis(function, diagnosis):
-    text = said(check.readme_rate, function)
-    assert text.startswith("✗")
-    assert diagnosis in text
 
 
 WRONG_COSINES = [
@@ -194,9 +139,8 @@ def test_wrong_numbers_get_their_own_diagnosis(function, answer, diagnosis):
 @pytest.mark.parametrize(
     ("function", "stub"),
     [
-        (check.readme_rate, lambda base_lr, epoch, epoch_list=None: ...),
-        (check.readme_rate, ...),
         (check.cosine_rate, lambda epoch, peak_lr, epochs: ...),
+        (check.cosine_rate, ...),
         (check.gain_of_drop, lambda accuracy, drop, window: ...),
         (check.loss_left, ...),
         (check.interval_of_three, ...),

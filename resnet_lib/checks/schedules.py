@@ -1,13 +1,13 @@
 """Exercises on learning-rate schedules: the cosine, the gain of a drop, noise in a valley, three seeds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from resnet_lib import schedules
-from resnet_lib.checks.verdicts import check_function, check_number, say_wrong
+from resnet_lib.checks.verdicts import check_function, check_number
 
 
 def cosine_rate(function: object) -> None:

@@ -147,8 +147,8 @@ def _images_with_duplicates() -> list[tuple[Tensor, Tensor]]:
     """Two pairs of small sets: the first images are some of the second, slightly changed, and half of them mirrored."""
     generator = torch.Generator().manual_seed(0)
     train = torch.randint(20, 236, (30, 8, 8, 3), generator=generator)
-    # A symmetric one, so that the nearest is not always the one with the smallest sum of both distances.
-    train[29] = (train[27] + train[27].flip(1)) // 2
+    # A symmetric one, of the others' contrast: being near both ways round is not being nearest.
+    train[29] = 128 + (train[27] + train[27].flip(1) - 256) / 2**0.5
     noise = torch.randint(-20, 21, (6, 8, 8, 3), generator=generator)
     test = train[[21, 3, 14, 8, 27, 5]] + noise
     test[::2] = test[::2].flip(2)

@@ -37,16 +37,16 @@ def accuracy_with_windows(
     """Accuracy by epoch in percent, the windows that `analysis.drop_gains` compared, and the trend drawn on.
 
     accuracy: in percent; gains: what `drop_gains` made of it with this `window`. inset: draw this part again, larger,
-    in the lower right corner: first and last epoch, lowest and highest accuracy.
+    in the right half, below the upper quarter: first and last epoch, lowest and highest accuracy.
     """
-    figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 3.8 if inset is None else 4.6), layout="constrained")
     _windows(axes, np.asarray(accuracy), gains, window)
     low = min(gains["before"].min(), gains["after"].min()) - 5
     axes.set(title=title, xlabel="epoch, counted from 0", ylabel="accuracy (%)", ylim=(low, None))
     axes.legend(loc="upper left")
     if inset is not None:
         first, last, lowest, highest = inset
-        larger = axes.inset_axes((0.64, 0.08, 0.34, 0.5), xlim=(first, last), ylim=(lowest, highest))
+        larger = axes.inset_axes((0.64, 0.38, 0.34, 0.31), xlim=(first, last), ylim=(lowest, highest))
         _windows(larger, np.asarray(accuracy), gains, window)
         larger.tick_params(labelsize="small")
         axes.indicate_inset_zoom(larger)

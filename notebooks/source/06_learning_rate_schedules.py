@@ -499,10 +499,10 @@ print("and so it has when cut:", at[1][2] > at[1][1])
 print("at 3 a batch's gradient has led uphill:", at[3][0] > 0)
 
 # %% [markdown]
-# At the length that belongs to 0.01 both have brought about as much. That is no accident: for a short step only the part of it counts that lies along the mean gradient, and this part is on average the
+# At the length that belongs to 0.01 a batch's gradient and the mean gradient have brought about as much. That is no accident: for a short step only the part of it counts that lies along the mean gradient, and this part is on average the
 # same in both. The rest of a batch's gradient is noise, which makes it two to three times as long. Noise brings nothing on average, and costs more the farther it goes: at the length that belongs to 0.1 the batch is past its
-# bottom and on its way up the other side, and at three times that length it has led uphill. Cut to the mean's length, it does not overshoot there, but it has gone only a part of the way. So both are worse, the direction and,
-# at the high rate, the distance: it is the noise that makes the long step miss.
+# bottom and on its way up the other side, and at three times that length it has led uphill. Cut to the mean's length, it does not overshoot there, but it has gone only a part of the way. So a batch has both against it, its direction and,
+# at the high rate, its length: it is the noise that makes the long step miss.
 #
 # **Third claim: early, late, and back.** From the checkpoint four networks go on for two epochs, with the same batches. One stays at 0.1. One drops to 0.01. One drops for
 # an epoch, and then goes back to 0.1. And one stays for an epoch, and then drops. (A new epoch begins with a new optimiser, whose velocity is zero: that is so for all four, but it makes the first ten
@@ -569,8 +569,8 @@ print("and higher than had it stayed up:", back_2 > stay_2 + 0.01)
 # - Then it was slow. In the second epoch its lead over the network that stayed was 0.005 to 0.05, with four orders of the images. In a third epoch, which we ran apart, the lead was gone in all four, *without* any
 #   change of the rate: now the network that had stayed at 0.1 was ahead, by 0.01 to 0.03. (To see it, keep the two networks that are dropped as `_`, and let them `go_on` with `epoch=6`.)
 # - Going back up lost the gain within some thirty steps. This network is behind the one that stayed: it has spent an epoch on going slowly.
-# - The drop an epoch later started from farther down the valley, and gained two to four times as much. Its line bends after some 40 steps. The early one has no such knee: it was still learning, and just falls on. (The README's curve at 80 cannot tell
-#   the two apart in this way: it has one point for every 1,563 steps.)
+# - The drop an epoch later was worth two to four times as much, against the network that stayed. In the four orders either drop did some two thirds of its first epoch's work within thirty steps
+#   (the valley needed 40), so the later one was not quicker, but larger.
 #
 # So it was the epoch at the high rate that made the later drop the better one.
 #

@@ -249,8 +249,8 @@ print("N(0, 0.01²), exactly 0 in every layer:", (small["gradient_norm"] == 0).a
 
 # %% [markdown]
 # To understand that, look at the two things that travel through a network: the *signal* on its way forward, and *its*
-# gradient (not the weights') on its way back. `signal_flow` measures both after each block of two layers. (A signal's size is its
-# root mean square.)
+# gradient (not the weights') on its way back. `signal_flow` measures both after each block of two layers. (A signal's
+# size is its root mean square.)
 
 # %%
 signals = {
@@ -354,16 +354,16 @@ layers = 2 * torch.arange(27) + 3
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-styles = (XAVIER, "o-"), (KAIMING, "o--"), (KAIMING, "^-")
-for (name, share), (color, style) in zip(shares.items(), styles):
-    axes.plot(layers, share, style, color=color, markersize=4, label=name)
+styles = (XAVIER, "o-", 7), (KAIMING, "o--", 4), (KAIMING, "^-", 4)
+for (name, share), (color, style, size) in zip(shares.items(), styles):
+    axes.plot(layers, share, style, color=color, markersize=size, label=name)
 axes.set(title="Sigmoid: all images become one", xlabel="layer", yscale="log")
 axes.set_ylabel("variance between images\nover mean square")
 axes.legend()
 plots.show(
     figure,
     alt="How far images lie apart, as a share of the signal, by layer. Both ReLU "
-    "networks have the same curve, which falls slowly from about one half to one "
+    "networks have the same curve, one on top of the other, which falls slowly from about one half to one "
     "tenth. For the sigmoid network it falls in a straight line to ten to the minus "
     "31 at layer 31 and is level from there on.",
 )
@@ -380,7 +380,7 @@ norms = flow["gradient_norm"]
 forward, back = apart_by_layer ** (1 / 24), (norms.iloc[1] / norms.iloc[51]) ** (1 / 50)
 print(f"forward, a layer: {forward:.1f}")
 print(f"back, a layer:    {back:.1f}")
-print("the same within a tenth:", abs(forward / back - 1) < 0.1)
+print("the same within a tenth:", abs(forward / back - 1).item() < 0.1)
 
 # %% [markdown]
 # The ReLU networks bring the images together only slowly, and both alike: the size of the weights passes through ReLU as a
@@ -523,7 +523,7 @@ for depth, network in networks.items():
     )
 
 # %% [markdown]
-# Nearly: by about 1.17. Ours are 16 to 64 channels wide, their pixels are alike, their images have borders, and their
+# Nearly: by 1.17 to 1.19. Ours are 16 to 64 channels wide, their pixels are alike, their images have borders, and their
 # numbers are not quite normally distributed; the theory has none of that.
 #
 # This cell measured the gradient of the *signal*, which grows at every block from the last one on. So the dip at the right end
@@ -549,10 +549,12 @@ print("five blocks further back, below 5%:", shared[-6].item() < 0.05)
 #
 # Is that what makes deep plain networks hard to train? Here researchers **disagree**:
 #
-# - Yang et al. (2019) hold that such growth makes deep networks untrainable; though they also see it shrink dramatically after a single step of training.
+# - Yang et al. (2019) hold that such growth makes deep fully connected networks untrainable; though they also see it shrink
+#   dramatically after a single step of training.
 # - He et al. (2015, §4.1) say of their 34-layer plain network that its trouble is *unlikely* to be vanishing gradients: they
 #   checked that with BN gradients keep healthy norms. §4.1 speaks only of vanishing. §1 calls vanishing *and* exploding
-#   gradients "largely addressed" by initialisation and normalisation, and the curves above show otherwise for plain networks at their start.
+#   gradients "largely addressed" by initialisation and normalisation; the curves above show otherwise for plain networks at
+#   their start.
 # - BN damps a large gradient by itself. It divides by the signal's size, so doubling a convolution's weights leaves the output as it
 #   was and halves their gradient; and a step along such a gradient makes the weights longer (van Laarhoven 2017).
 #

@@ -597,17 +597,9 @@ for panel, batch_norm in zip(panels, (False, True)):
     for activation, marker in (("sigmoid", "^"), ("tanh", "s"), ("relu", "o")):
         for start, color in (("xavier", XAVIER), ("kaiming", KAIMING)):
             values = first_layer(activation, start, batch_norm)
-            plots.log_line(
-                panel,
-                grid.axes["depth"],
-                values,
-                marker,
-                color=color,
-                label=f"{activation}, {start}",
-            )
-    panel.set(
-        xlabel="depth", title="with batch norm" if batch_norm else "without batch norm"
-    )
+            style = {"color": color, "label": f"{activation}, {start}"}
+            plots.log_line(panel, grid.axes["depth"], values, marker, **style)
+    panel.set(xlabel="depth", title=f"{'with' if batch_norm else 'without'} batch norm")
 plots.headline(
     figure, "Plain networks: the first layer lives or dies by activation and start"
 )

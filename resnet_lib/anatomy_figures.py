@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -114,7 +115,8 @@ def gradients_through_training(tables: Mapping[str, pd.DataFrame], title: str, c
         axes.grid(visible=False)
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_major_locator().set_params(integer=True)
-    figure.colorbar(mesh, ax=row[0], label=column.replace("_", " "))
+    bar = figure.colorbar(mesh, ax=row[0], label=column.replace("_", " "))
+    _plain_numbers(bar.ax.yaxis)
     return figure
 
 
@@ -133,8 +135,19 @@ def curves(series: Mapping[str, pd.Series], xlabel: str, ylabel: str, title: str
         axes.plot(values.index, values, color=color, linestyle=dashes, marker=marker, linewidth=2, label=name)
     xscale, yscale = scales.split()
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+    for axis, scale in ((axes.xaxis, xscale), (axes.yaxis, yscale)):
+        if scale == "log":
+            _plain_numbers(axis)
     axes.legend()
     return figure
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """0.3 and 40 on a logarithmic axis, not 3 × 10⁻¹ and 4 × 10¹; 2, 3 and 5 of each power only if there are few."""
+    low, high = axis.get_view_interval()
+    between = "235" if high / low < 50 else ""
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in between else "")
 
 
 # --- Surgery: tables of `resnet_lib.surgery`

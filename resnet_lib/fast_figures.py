@@ -50,7 +50,7 @@ def second_moments(tables: Mapping[str, Tensor], title: str) -> Figure:
     for panel, (name, matrix) in zip(panels, tables.items(), strict=True):
         largest = matrix.abs().max().item()
         drawn = panel.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
-        panel.set(title=name, xlabel="component", ylabel="component")
+        panel.set(title=name, xlabel="entry of the vector", ylabel="entry of the vector")
         panel.title.set_fontsize("medium")
         panel.grid(visible=False)
         figure.colorbar(drawn, ax=panel, shrink=0.75)
@@ -71,10 +71,11 @@ def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
 def accuracy_by_cost(runs: Sequence[Run], small_cost: float, title: str) -> Figure:
     """Accuracy on the images the runs were measured on after each epoch, against what the run had cost by then.
 
-    A star at the end is the mean of two views, where the curve is of one. The cost of an epoch is its share of the
-    run's `flop`. small_cost: what a small image costs, of a large one.
+    On the right the same from 88% up. A star at the end is the mean of two views, where the curve is of one. The cost
+    of an epoch is its share of the run's `flop`. small_cost: what a small image costs, of a large one.
     """
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained", width_ratios=(3, 2))
+    headline(figure, title)
     for run, color, marker in zip(runs, COLORS, MARKERS, strict=False):
         recipe, column = run.settings["recipe"], run.history.filter(like="_accuracy").columns[-1]
         share = np.ones(len(run.history))
@@ -82,13 +83,18 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, title: str) -> Figu
         pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
         accuracy = 100 * run.history[column]
         label = f"{recipe['epochs']} epochs from {recipe['peak_lr']}, seed {recipe['seed']}"
-        axes.plot(pflop, accuracy, color=color, marker=marker, markersize=4, label=label)
-        axes.plot(pflop[-1], 100 * run.mirrored_accuracy, "*", color=color, markersize=14, markeredgecolor="white")
-        axes.axvline(pflop[recipe["low_epochs"] - 1], color=color, linestyle=":", linewidth=1)
-    axes.plot([], [], "*", color=GREY, markersize=12, label="two views")
-    axes.plot([], [], ":", color=GREY, linewidth=1, label="the last small images")
-    axes.set(title=title, xlabel="PFLOP spent", ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
-    axes.legend(loc="lower right")
+        for panel in panels:
+            panel.plot(pflop, accuracy, color=color, marker=marker, markersize=4, label=label)
+            panel.plot(pflop[-1], 100 * run.mirrored_accuracy, "*", color=color, markersize=12, markeredgecolor="white")
+        panels[0].axvline(pflop[recipe["low_epochs"] - 1], color=color, linestyle=":", linewidth=1)
+    panels[0].plot([], [], "*", color=GREY, markersize=12, label="two views")
+    panels[0].plot([], [], ":", color=GREY, linewidth=1, label="the last small images")
+    panels[0].set(ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
+    best = 100 * max(run.mirrored_accuracy for run in runs)
+    panels[1].set(ylim=(88, best + 0.7))
+    for panel in panels:
+        panel.set(xlabel="PFLOP spent")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 

@@ -79,11 +79,13 @@ def parts_of_a_step(table: pd.DataFrame, title: str) -> Figure:
     places, bottom = np.arange(len(table)), np.zeros(len(table))
     for part, color in parts.items():
         heights = (table[part] / table["step"]).to_numpy()
+        if heights.max() < 0.005:
+            continue  # too thin to be seen
         axes.bar(places, heights, bottom=bottom, color=color, label=names.get(part, part), width=0.7)
         bottom += heights
     axes.set_xticks(places, [f"{count:,}" for count in table["workers"]], fontsize="small")
     axes.set(title=title, xlabel="workers", ylabel="share of a step", ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(visible=False, axis="x")
-    figure.legend(fontsize="small", loc="outside right center")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=len(parts))
     return figure

@@ -1,4 +1,4 @@
-"""Exercises on speed: what a training costs, flips in turn, two views, half precision, the ring."""
+"""Exercises on speed: what a training costs, flips in turn, whitening, half precision, the ring."""
 
 from collections.abc import Callable
 
@@ -67,47 +67,59 @@ def flips_in_turn(function: object) -> None:
     )
 
 
-def two_views(function: object) -> None:
-    """The reader's two_views(net, images): logits, the mean over the images and their mirror images."""
+def whitening(function: object) -> None:
+    """The reader's whitening(patches): filters (d, d), a row each; their outputs have second moments I."""
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(3 * 4 * 4, 10, generator=generator)
+    mixed = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    patches = torch.randn(200, 5, generator=generator, dtype=torch.float64) @ mixed
 
-    def net(images: Tensor) -> Tensor:
-        return images.flatten(1) @ weights
+    def moments_behind(filters_of: Callable) -> Callable:
+        """Second moments of the outputs: what any right answer has in common. No matrix at all is shown as it is."""
 
-    def mean_of(dim: int) -> Callable:
-        return lambda net, images: (net(images) + net(images.flip(dim))) / 2
+        def moments(patches: Tensor) -> object:
+            filters = filters_of(patches.clone())
+            if not isinstance(filters, Tensor) or filters.shape != (5, 5):
+                return filters
+            outputs = patches @ filters.T
+            return outputs.T @ outputs / len(outputs)
 
+        return moments
+
+    def parts(patches: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.linalg.eigh(patches.T @ patches / len(patches))
+
+    def scaled(power: float) -> Callable:
+        return lambda patches: (parts(patches)[1] * parts(patches)[0] ** power).T
+
+    slips = [
+        (lambda patches: parts(patches)[1].T, "Uncorrelated, but each output is still as large as its direction."),
+        (scaled(-1), "Divide by the root of the eigenvalue: it is a mean *square*."),
+        (scaled(0.5), "The large directions became larger: divide by the root, do not multiply."),
+        (
+            lambda patches: scaled(-0.5)(patches).T,
+            "Transpose it: `eigh` returns eigenvectors as columns, filters are rows.",
+        ),
+        (lambda patches: parts(patches)[1], "Those are columns, and they are not yet scaled."),
+        (
+            lambda patches: torch.diag(patches.square().mean(0) ** -0.5),
+            "Each input has mean square 1 now, but inputs that go together still do.",
+        ),
+        (
+            lambda patches: scaled(-0.5)(patches) / len(patches) ** 0.5,
+            "The mean over patches was taken twice, or a sum was taken for a mean.",
+        ),
+        (
+            lambda patches: torch.linalg.inv(patches.T @ patches / len(patches)),
+            "That is the inverse of the second moments. Two factors act, one on each side: its *root* is wanted.",
+        ),
+    ]
     check_function(
-        function,
-        mean_of(3),
-        [(net, torch.randn(5, 3, 4, 4, generator=generator))],
-        "`images.flip(dim)` and what the four dimensions of (N, 3, H, W) are",
-        "Two passes for each image; what the two views get wrong in different ways cancels.",
-        [
-            (mean_of(2), "That turns the images upside down: dimension 2 is the height."),
-            (mean_of(1), "Dimension 1 is the colours: red became blue."),
-            (mean_of(0), "Dimension 0 is the batch: each image is averaged with another one."),
-            (lambda net, images: net(images) + net(images.flip(3)), "That is the sum; the mean is half of it."),
-            (lambda net, images: net(images), "That is one view: the mirrored one is missing."),
-            (lambda net, images: net(images.flip(3)), "That is the mirrored view alone."),
-            (
-                lambda net, images: (net(images).softmax(1) + net(images.flip(3)).softmax(1)) / 2,
-                "Those are probabilities: here the mean is of the logits, before any softmax.",
-            ),
-            (
-                lambda net, images: (net(images) + net(images.flip(3))).argmax(1),
-                "Those are the answers; wanted are the logits that they are taken from.",
-            ),
-            (
-                lambda net, images: torch.cat([net(images), net(images.flip(3))]),
-                "Those are the logits of both views, one below the other: take the mean of each pair.",
-            ),
-            (
-                lambda net, images: net((images + images.flip(3)) / 2),
-                "That averages the *images*: a double exposure, which the network has never seen. Average its answers.",
-            ),
-        ],
+        function if function is ... else moments_behind(function),
+        lambda patches: torch.eye(5, dtype=torch.float64),
+        [(patches,)],
+        "section 3: the outputs' second moments, `outputs.T @ outputs / len(outputs)`, are to be the identity",
+        "White: the outputs are uncorrelated and all of one size.",
+        [(moments_behind(slip), text) for slip, text in slips],
     )
 
 
@@ -139,7 +151,7 @@ def ring_seconds(function: object) -> None:
         function,
         ring,
         [(2, 1e6, 1e-3, 1e9), (8, 4e6, 1e-5, 1e9), (1, 1e6, 1e-3, 1e9)],
-        "section 9: 2 (P - 1) messages one after the other, each of a P-th of the bytes",
+        "section 10: 2 (P - 1) messages one after the other, each of a P-th of the bytes",
         "The bytes' part hardly grows with P, the latency's part grows with every worker.",
         [
             (

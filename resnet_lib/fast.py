@@ -24,7 +24,7 @@ from resnet_lib.recipes import Recipe
 
 
 class FastBlock(nn.Module):
-    """y = x + activation(bn(conv(x))): one convolution on the residual branch, nothing on the shortcut or behind it.
+    """y = x + activation(bn(conv(x))): one convolution on the residual branch, nothing on the shortcut or after it.
 
     (N, channels, H, W) → the same shape. shortcut: False for the plain twin.
     """
@@ -57,7 +57,7 @@ class FastResNet(nn.Module):
         to 24 channels instead.
     widths, blocks_per_stage: channels and `FastBlock`s of each stage.
     frozen_scale: batch norm's scale stays 1, as the convolution before it is free to have any.
-    identity_init: each convolution starts as the identity, as far as its channels go, and random behind it.
+    identity_init: each convolution starts as the identity, as far as its channels go, and random beyond them.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ def measure(setting: Setting, seed: int, images: Tensor, labels: Tensor) -> tupl
     """One network of the experiment at its start, one forward and one backward pass, batch norm in train mode.
 
     Returns the gradient norm of every weight layer, (depth,) float64, and the variance of the signal in front of the
-    first block and behind each block, (depth / 2,) float64.
+    first block and after each block, (depth / 2,) float64.
     """
     model = experiment_net(setting, seed).train()
     with watch_blocks(model) as points:

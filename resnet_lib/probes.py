@@ -147,7 +147,7 @@ class SignalPoint:
 
 @contextmanager
 def watch_blocks(model: nn.Module) -> Iterator[list[SignalPoint]]:
-    """A list that the next pass fills: a point "stem" before the first block, then one behind each block.
+    """A list that the next pass fills: a point "stem" before the first block, then one after each block.
 
     Blocks are the entries of the model's outermost `nn.Sequential`s, such as those of `layer1`.
 

@@ -50,7 +50,7 @@ def one_cycle(
     Equals `OneCycleLR(total_steps=epochs / interval)`. Smith & Topin 2017, "Super-Convergence", arXiv:1708.07120.
 
     Raises ValueError if the rise or the fall has no update of its own, where `OneCycleLR` divides by zero or starts
-    behind the peak.
+    after the peak.
     """
     if not interval < rise * epochs < epochs:
         raise ValueError(

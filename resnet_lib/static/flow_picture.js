@@ -104,12 +104,12 @@ function layerNumbers({ left, right, slot, x }, depth) {
   ];
 }
 
-// One network in one panel: a bar for every layer, or a point behind every block, over the seeds' range.
+// One network in one panel: a bar for every layer, or a point after every block, over the seeds' range.
 function marks({ role, minimum, median, maximum, measured }, quantity, panel, axis, both) {
   const gradient = quantity === "gradient";
   const shift = both ? axis.slot * (role === "plain" ? -0.21 : 0.21) : 0;
   const half = Math.min(7, Math.max(0.6, axis.slot * (both ? 0.17 : 0.3)));
-  // The signal behind block k stands between the block's second layer, 2k + 1, and the next one.
+  // The signal after block k stands between the block's second layer, 2k + 1, and the next one.
   const x = (i) => (gradient ? axis.x(i + 1) + shift : axis.x(2 * i + 1) + axis.slot / 2);
   const places = median.map(panel.place);
   const path = places.map(({ kind, y }, i) => {

@@ -457,7 +457,8 @@ def test_the_plan_has_what_the_comparison_needs():
     }
     assert {replace(run.recipe, seed=0) for run in twins} == {replace(README_RECIPE.scaled_to(12), batch_size=128)}
     assert len({(run.split, run.per_class, run.probe) for run in twins}) == 1
-    assert sum(item.core_hours for item in PLANNED.values()) < 40
+    # The budget is 20 hours of two cores; the fast recipe's runs have another question, and are not in it.
+    assert sum(item.core_hours for name, item in PLANNED.items() if not name.startswith("fast_")) < 40
 
 
 def test_the_sweep_never_sees_the_test_set():

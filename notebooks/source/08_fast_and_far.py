@@ -198,7 +198,7 @@ plots.show(
 
 # %% [markdown]
 # Each is the median over five rounds, in which the three took turns. The loop is worth about 30% with ResNet-20, and with the README's large network hardly more than chance: there the arithmetic is nearly all there is, every loop leaves it to the same library, and each keeps the processor about four fifths busy.
-# (All this on a processor whose convolutions gain little from `channels last`; others gain more.)
+# (All this on a processor with AVX2, whose convolutions gain 1.1 to 1.2 times from `channels last`. One with AVX-512 gained 1.6 times, `benchmarks/README.md`.)
 # No comparison with the factor of sixty. **Do less** comes first for a reason.
 
 # %% [markdown]
@@ -470,7 +470,7 @@ print(
 # ## 7. What is each trick worth?
 #
 # Ten or so tricks went into the recipe. Which of them carry it? An **ablation** takes each away, one at a time, all else equal. At full length that would take days, so these runs were recorded small: a network half as wide,
-# 15,000 images, 4 epochs of 30 steps, about a fiftieth of `FAST_CPU`'s arithmetic; three seeds, measured on the validation split. At 120 steps the filters' best rate is another one: 0.24, found by hand. SGD in Muon's place got three rates, and the best of them counts. "Small images first"
+# 15,000 images, 4 epochs of 30 steps, about a fiftieth of `FAST_CPU`'s arithmetic; three seeds, measured on the validation split. At 120 steps the filters want a higher rate: of four tried by hand, once each, the highest, 0.24, was best. SGD in Muon's place got three rates, and the best of them counts. "Small images first"
 # was given up for *three* epochs of large ones, at 1.1 times the arithmetic.
 #
 # **Predict.** Which trick is worth most? And is any worth less than nothing?
@@ -508,7 +508,7 @@ plots.show(
 #
 # So in a course on shortcuts, the shortcuts are no help to this network. It has seven trained layers, and section 1 of notebook 07 found the same at eight: what shortcuts cure sets in with *depth*. (Here they may even cost a little.)
 #
-# Be careful with all of it. Eleven comparisons with intervals of 95% hold one or so that misses by luck every other time. And 120 steps are not 1,800: what helps to learn *quickly* counts for more here than it will at full length, and what protects against fitting the training images too closely, as label smoothing, moves and flips do, counts for less, since
+# Be careful with all of it. Eleven comparisons with intervals of 95% hold one or so that misses by luck every other time. And 120 steps are not 1,800: what helps to learn *quickly* should count for more here than at full length, and what is meant to keep a network from fitting its training images too closely, such as label smoothing and moves, for less, since
 # in four epochs nothing is fitted too closely. Which tricks `FAST_CPU` could do without at its own length, this does not show.
 
 # %% [markdown]

@@ -1,8 +1,6 @@
 """The exercises' checks: the folded solution passes, the stub gets a "not yet", known slips get their own diagnosis."""
 
 import ast
-import contextlib
-import io
 import re
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from check_output import said
 
 from resnet_lib.checks import gradients, start_here, training
 
@@ -39,13 +38,6 @@ def names_of_first_code_cells(path: Path) -> dict:
                 if isinstance(statement, ast.Import | ast.ImportFrom):
                     exec(ast.unparse(statement), names)
     return names
-
-
-def said(function, answer) -> str:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert function(answer) is None
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

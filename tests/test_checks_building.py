@@ -1,26 +1,18 @@
 """Notebook 03's checks: answers that learners really give, each with its own diagnosis; tests of tests are judged."""
 
-import contextlib
-import io
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from check_output import said
 from torch import nn
 
 from resnet_lib.checks import building
 from resnet_lib.checks.specimens import BLOCKS, NETWORKS, SCHEDULES
 from resnet_lib.data import load_cifar10, normalise
 from resnet_lib.models import BasicBlock, Bottleneck
-
-
-def said(check, answer) -> str:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert check(answer) is None
-    return out.getvalue()
 
 
 def assert_diagnosed(check, answer, diagnosis):

@@ -191,10 +191,7 @@ PLANNED: dict[str, Item] = {
         *(run for seed in TWIN_SEEDS for run in _twin_runs(seed)),
         LossSurface(),
         # Its settings are chosen on the validation split; the test set is for the final runs alone.
-        _fast_run("fast_validation_18", replace(FAST_CPU, peak_lr=0.24)),
-        _fast_run("fast_validation_12", replace(FAST_CPU.scaled_to(12), peak_lr=0.24)),
-        _fast_run("fast_validation_12_half_rate", replace(FAST_CPU.scaled_to(12), peak_lr=0.12)),
-        _fast_run("fast_validation_18_moves_4", replace(FAST_CPU, peak_lr=0.24, padding=4)),
+        _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),
         *(_fast_run(f"fast_cpu_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),
     )

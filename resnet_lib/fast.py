@@ -58,6 +58,7 @@ class FastResNet(nn.Module):
     widths, blocks_per_stage: channels and `FastBlock`s of each stage.
     frozen_scale: batch norm's scale stays 1, as the convolution before it is free to have any.
     identity_init: each convolution starts as the identity, as far as its channels go, and random beyond them.
+    small_head: the classifier starts near 0 (deviation 1 / channels), so that the first answers are guesses and say so.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class FastResNet(nn.Module):
         shortcut: bool = True,
         frozen_scale: bool = True,
         identity_init: bool = True,
+        small_head: bool = True,
     ) -> None:
         super().__init__()
         if len(blocks_per_stage) != len(widths) or not widths:
@@ -89,16 +91,17 @@ class FastResNet(nn.Module):
             self.stages.append(nn.Sequential(*stage))
             channels = width
         self.fc = nn.Linear(channels, num_classes, bias=False)
-        self._initialise(frozen_scale, identity_init)
+        self._initialise(frozen_scale, identity_init, small_head)
 
-    def _initialise(self, frozen_scale: bool, identity_init: bool) -> None:
+    def _initialise(self, frozen_scale: bool, identity_init: bool, small_head: bool) -> None:
         for module in self.stages.modules():
             if isinstance(module, nn.Conv2d) and identity_init:
                 nn.init.dirac_(module.weight[: module.in_channels])
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.requires_grad_(not frozen_scale)
-        with torch.no_grad():  # almost 0: the first answers are guesses, and say so
-            self.fc.weight /= self.fc.weight.std() * self.fc.in_features
+        if small_head:
+            with torch.no_grad():
+                self.fc.weight /= self.fc.weight.std() * self.fc.in_features
 
     def forward(self, images: Tensor) -> Tensor:
         return self.fc(self.stages(self.activation(self.conv1(images))).amax((2, 3)))
@@ -199,11 +202,11 @@ class FastRecipe(Recipe):
 
 
 # A small image, 20 × 20 pixels, costs a third of a large one. The rates are K. Jordan's ("airbench94_muon", 2024, without
-# shortcuts), brought from his batches of 2,000 and his loss, *summed* over the batch, to ours of 500 and their mean:
-# - biases: 500 times his 0.053. It looks too large to be true; a bias's gradient is that small.
-# - last layer: 500 times his 0.67, over 256², since he divides logits by 256 and we its first weights.
-# - filters: half of his 0.24. A step of Muon is as long as its rate whatever the loss and the batch, and random steps add
-#   up with the root of their number, which is four times his.
+# shortcuts), brought from batches of 2,000 and a loss *summed* over the batch to batches of 500 and their mean:
+# - biases: 500 times 0.053.
+# - last layer: 500 times 0.67, over 256², since there logits are divided by 256, and here its first weights.
+# - filters: half of 0.24. A step of Muon is as long as its rate whatever the loss and the batch, and random steps, four
+#   times as many, add up to twice the way.
 # The penalty, there too, is 2e-6 for each image of a batch.
 FAST_CPU = FastRecipe(
     epochs=18,

@@ -50,6 +50,7 @@ def test_each_variant_lacks_what_its_name_says():
     assert not nets["shortcuts"].stages[0][4].shortcut
     assert not whole.stages[0][2].weight.requires_grad
     assert nets["fixed batch-norm scales"].stages[0][2].weight.requires_grad
+    assert whole.fc.weight.std() < 0.2 * nets["a last layer near zero"].fc.weight.std()
     centre = [net.stages[0][4].conv.weight[:, :, 1, 1] for net in (whole, nets["the identity at the start"])]
     assert torch.equal(centre[0], torch.eye(len(centre[0])))
     assert not torch.equal(centre[1], torch.eye(len(centre[1])))

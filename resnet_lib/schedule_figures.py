@@ -162,7 +162,7 @@ def bands_over_seeds(curves: Mapping[str, pd.DataFrame], ylabel: str, title: str
     """
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     for (name, table), color, dashes in zip(curves.items(), COLORS, DASHES, strict=False):
-        epochs = np.arange(1, len(table) + 1)
+        epochs, seeds = np.arange(1, len(table) + 1), table.shape[1]
         axes.fill_between(epochs, table.min(axis=1), table.max(axis=1), color=color, alpha=0.2, linewidth=0)
         axes.plot(
             epochs,
@@ -170,7 +170,7 @@ def bands_over_seeds(curves: Mapping[str, pd.DataFrame], ylabel: str, title: str
             color=color,
             linestyle=dashes,
             linewidth=2,
-            label=f"{name} ({table.shape[1]} seeds)",
+            label=f"{name} ({seeds} seed{'s' if seeds > 1 else ''})",
         )
     axes.set(title=title, xlabel="epochs trained", ylabel=ylabel)
     axes.legend(loc="lower right")

@@ -58,35 +58,38 @@ for shortcut, runs in twins.groupby("shortcut", sort=False):
     print("plain:   " if shortcut == "none" else "residual:", "(depth, seed)", *pairs)
 
 # %% [markdown]
-# One seed, and two depths that are small by today's measure. Depths 32 and 56 and a second seed are planned (`python -m resnet_lib record --list`). The training error is
+# One seed, and three depths. 32 layers and a second seed are planned (`python -m resnet_lib record --list`). The training error is
 # measured after each epoch on 2,500 fixed training images, the test error on all 10,000 test images.
 #
-# **Predict.** Which of the two depths ends with the lower *training* error, plain? And residual? At which depth is there more between the twins?
+# **Predict.** Which depth ends with the lowest *training* error, plain? And residual? At which depth is there most between the twins?
 
 # %%
 plots.show(
     anatomy_figures.degradation(
-        twins, "Depth helps the residual net, and late the plain one"
+        twins, "In 12 epochs 56 layers fall behind 20, plain ones far"
     ),
-    alt="Error by epoch on training and test images for depth 8 and 20, plain on the left, "
+    alt="Error by epoch on training and test images for depth 8, 20 and 56, plain on the left, "
     "residual on the right. Plain: 20 layers lie above 8 until epoch 6 and just below "
-    "them afterwards. Residual: 20 layers lie well below 8 from epoch 6 on.",
+    "them afterwards; 56 stay above 60 percent. Residual: 20 layers lie well below 8 from "
+    "epoch 6 on; 56 are last in all epochs but the sixth, and end at 30 percent, near 8 layers.",
 )
 
 # %%
 plots.show(
     anatomy_figures.last_error_by_depth(
-        twins, "From 8 to 20 layers shortcuts turn from a loss to a gain"
+        twins, "Shortcuts: a small loss at 8 layers, thirty points at 56"
     ),
-    alt="Error after the last epoch at depth 8 and 20, on training and on test images. At "
+    alt="Error after the last epoch at depth 8, 20 and 56, on training and on test images. At "
     "depth 8 the plain net is one to two points better. At 20 the residual net is four "
-    "to five points better, on both kinds of images.",
+    "to five points better, and at 56 about thirty: 61 percent plain, 30 to 33 residual.",
 )
 
 # %%
 last = twins[twins["epoch"] == 11].set_index(["shortcut", "depth"])
-gain = 100 * last["train_eval_accuracy"].unstack().diff(axis=1)[20]
-print(f"points gained from 8 to 20: {gain['none']:.0f} plain, {gain['A']:.0f} residual")
+right = 100 * last["train_eval_accuracy"].unstack()
+for shortcut, row in right.diff(axis=1).iterrows():
+    kind = "plain:   " if shortcut == "none" else "residual:"
+    print(f"{kind} 8 to 20 layers {row[20]:+.0f} points, 20 to 56 {row[56]:+.0f}")
 
 # %%
 early = twins[(twins["shortcut"] == "none") & (twins["epoch"] < 6)]
@@ -94,13 +97,16 @@ early = early.pivot(index="epoch", columns="depth", values="train_eval_accuracy"
 print("plain, 20 layers behind 8 in", (early[20] < early[8]).sum(), "of 6 epochs")
 
 # %% [markdown]
-# Of the twelve added layers the residual net makes 8 points, the plain one about 2 (2,500 images leave each of these errors some 1.6 points). At depth 8 it is the *plain* net that is ahead, by one to two points:
-# nothing here says that shortcuts help at every depth. While the rate was high, the deeper plain net trailed the shallower one; when the rate dropped, it caught up. So at 20 layers there is **no degradation**
-# in the end, only its beginning. It is one seed, and a point or two may be its luck; the eight points are not likely to be.
+# Of the first twelve layers that are added the residual net makes 8 points on training images, the plain one about 2 (2,500 images leave each of these errors some 1.6 points). At depth 8 it is the *plain* net that is ahead, by one to two points:
+# nothing here says that shortcuts help at every depth. And at 20 plain layers there is only a beginning of trouble: while the rate was high, they trailed the 8, and when it dropped, they caught up.
+#
+# At 56 layers **degradation** is plain to see: three of five *training* images are still wrong. But look at the residual net. It is far better, and it has lost as well, 12 points against its own 20 layers. He et al. did not find that: after 164 epochs their residual nets were the better the deeper they
+# were, up to 110 layers. Ours had 12 epochs, half of them at the high rate, on half of the images. So here a high training error can mean two things: the network *cannot* get lower, or it is *slow*. Twelve epochs do not tell them apart, for neither net.
+# What they do show is that shortcuts make 56 layers learn sooner, by a long way. (One seed: a point or two may be its luck, thirty are not likely to be.)
 #
 # ### Deeper, live
 #
-# At what depth does it break? Here is a small version that needs seconds: narrow networks (8, 16 and 32 channels instead of 16, 32 and 64), 640 images at half their resolution, 60 steps of 32 images.
+# Somewhere between 20 and 56 plain layers it breaks. Here is a small version that needs seconds: narrow networks (8, 16 and 32 channels instead of 16, 32 and 64), 640 images at half their resolution, 60 steps of 32 images.
 # Only the *start* of a training fits in that, so read it as that.
 
 # %%
@@ -311,15 +317,60 @@ print("by the fair measure, more than a fifth of the twin's:", fair > 0.2)
 #
 # Does the verdict on the recorded 20 layers hold by the fair measure too?
 
+
 # %%
+def fairly(table):
+    fair = table["gradient_norm"] * table["weight_norm"]
+    return first_to_last(table.assign(gradient_norm=fair))
+
+
 for name, table in layers.items():
-    fair = table.assign(
-        gradient_norm=table["gradient_norm"] * table["weight_norm"]
-    ).pipe(first_to_last)
+    fair = fairly(table)
     print(f"{name}: conv1 / fc, fairly, from {fair.min():.1f} to {fair.max():.1f}")
 
 # %% [markdown]
 # It does: nothing vanishes there, and the plain net is again the one with *more* in its first layer.
+#
+# ### And at full size?
+#
+# The live nets were narrow and saw 60 steps. The recorded ones of 56 layers have He et al.'s widths and were trained for 2,352 steps, and nobody looked at their gradients meanwhile: a test for what the small ones taught.
+#
+# **Predict.** In the plain net, `conv1`'s gradient beside `fc`'s: at the start, and after the first epoch? And by the fair measure? What has become of `conv1`'s weights?
+
+# %%
+full_size = {
+    "plain, 56 layers": load_layers("twin_plain56_0"),
+    "residual, 56 layers": load_layers("twin_resnet56_0"),
+}
+plots.show(
+    anatomy_figures.gradients_through_training(
+        full_size, "56 plain layers: first far too much, then it looks vanished"
+    ),
+    alt="Gradient norm of 56 layers over 12 epochs as two maps, plain and residual. Plain: at "
+    "the start it grows towards the image, to 300 at the first layer; after the first epoch the "
+    "early layers are darkest. Residual: no such start; later layers 5 to 20 are as dark.",
+)
+
+# %%
+for name, table in full_size.items():
+    raw, fair = first_to_last(table), fairly(table)
+    print(f"{name}: conv1 / fc at the start {raw[0]:.1f}")
+    print(f"    later {raw[1:].min():.2f} to {raw[1:].max():.2f}", end="")
+    print(f", fairly {fair[1:].min():.2f} to {fair[1:].max():.2f}")
+
+# %%
+sizes = full_size["plain, 56 layers"].query("layer == 'conv1'")
+sizes = sizes.set_index("epochs_trained")["weight_norm"]
+print(f"conv1's weights: {sizes[0]:.1f}, after an epoch {sizes[1]:.0f}")
+decay_alone = np.exp(-196 * 0.1 * 1e-4 / (1 - 0.9))  # steps · rate · penalty, momentum
+print(f"in the second epoch times {sizes[2] / sizes[1]:.4f}")
+print(f"by weight decay alone:    {decay_alone:.4f}")
+
+# %% [markdown]
+# It is the small net's story, point for point. At the start the gradient of `conv1` is 600 times that of `fc`. The first epoch throws its weights out to 200 times their size. From then on its gradient is between a fiftieth and a tenth of `fc`'s, and whoever looks there only writes: *vanished*. By the fair measure it is 4 to 8 times `fc`'s,
+# and at no time below it. In the residual net, which learns, `conv1` has by that measure *less*, and its darkest layers are as dark as the plain net's.
+#
+# And it is frozen. The gradient of weights in front of a batch norm is at right angles to them, since their length alone makes no difference to the loss; so a step along it, which turns them, also makes them longer. These got shorter, in the second epoch by just as much as weight decay alone makes them: of steps there is nothing to be seen.
 #
 # ## 3. If it is not that they vanish, what fails?
 #
@@ -705,7 +756,7 @@ for name, table in surfaces.items():
 
 # %% [markdown]
 # No chaos: one valley each (its lowest point lies one grid step beside the star: these are 250 of the 25,000 training images, and batch norm runs in another mode than when such a network is used, as you will see), smooth all the way to where the loss is that of guessing and more. The residual bowl is deeper, which is its lower training loss, and no wider. **Here the picture does not tell the twins apart**, though one of them trains better. It agrees with Li et al., who
-# saw plain networks of 20 layers smooth and those of 56 chaotic. Only the deep ones can show what they saw, and their weights are still to be recorded.
+# saw plain networks of 20 layers smooth and those of 56 chaotic. Only the deep ones can show what they saw; their surfaces are still to be recorded.
 #
 # Is the recording what this machine would measure? A small grid, live, whose points are all in the large one:
 
@@ -743,8 +794,8 @@ print("corners more than twice as high:", (higher > 2).sum(), "of", len(both))
 # %% [markdown]
 # ## Summary
 #
-# - **Degradation** shows in the training error. Recorded so far, with one seed: from 8 to 20 layers the residual twin gains 8 points, the plain one about 2, and at 8 layers the plain one is a little ahead. In small, live: 44 plain layers start to learn worse than 8.
-# - **Vanishing gradients are not the cause here.** In 20 plain layers nothing vanishes at any time. In 44 the first layer's gradient explodes, throws its weights out, and then *looks* vanished: batch norm makes it small in the measure in which the weights are large.
+# - **Degradation** shows in the training error. Recorded, one seed, 12 epochs: at 8 layers the plain twin is a little ahead, at 20 the residual one by 5 points, at 56 by thirty. Both have a higher training error at 56 than at 20, which so short a training cannot tell from slowness.
+# - **Vanishing gradients are not the cause here.** In 20 plain layers nothing vanishes at any time. In 44, live, and in 56, recorded, the first layer's gradient explodes, throws its weights out, and then *looks* vanished: batch norm makes it small in the measure in which the weights are large.
 # - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still does not learn and the residual one does.
 # - **Directions fail too**: at the start, of a promised fall of the loss by 0.1 the plain net's gradient keeps less than a third and its twin's nine tenths, whatever the size of either. Why, and whether that is the whole of it, is disputed.
 # - In surgery on the residual net about half of the damage was stale statistics. A plain network does not survive a cut; a residual one of nine blocks does, at a price.

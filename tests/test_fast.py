@@ -1,5 +1,6 @@
 """The fast network's tricks do what their names say, and its recipe trains by `fit` like any other."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -120,6 +121,14 @@ def test_a_network_by_name():
 
 def is_block(module):
     return isinstance(module, FastBlock)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_untrained_network_guesses(seed):
+    test = load_cifar10("test", "bundled")[:100]
+    torch.manual_seed(seed)
+    loss = F.cross_entropy(fast_resnet()(normalise(test.images)), test.labels)
+    assert loss.item() == pytest.approx(math.log(10), abs=0.1)
 
 
 @pytest.mark.parametrize("options", [{"stem": "readme"}, {"shortcut": "B"}])

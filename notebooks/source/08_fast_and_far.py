@@ -25,6 +25,7 @@
 
 # %%
 import json
+import math
 import os
 import subprocess
 import sys
@@ -220,14 +221,16 @@ for name, shape in shapes.items():
 # %% [markdown]
 # Wide and shallow: seven trained layers, two million weights. Nothing stands on the shortcut: a stage's block passes `x` on as it is (notebook 02).
 #
-# Two details of its start. The convolutions begin as the *identity*, as far as their channels go: at first a convolution hands on its input in its first channels; those beyond are random. And batch norm's
-# scales are fixed at 1.
+# Three details of its start. The convolutions begin as the *identity*, as far as their channels go: at first a convolution hands on its input in its first channels; those beyond are random. Batch norm's
+# scales are fixed at 1. And the last layer begins near zero: a network that knows nothing should not sound sure.
 
 # %%
 block = small.stages[1][4]
 centre = block.conv.weight[:, :, 1, 1]
 print("starts as the identity:", torch.equal(centre, torch.eye(len(centre))))
 print("batch norm's scale is trained:", block.bn.weight.requires_grad)
+loss = F.cross_entropy(small(normalise(test.images[:100])), test.labels[:100])
+print(f"loss before the first step: {loss.item():.1f}; guessing: {math.log(10):.1f}")
 
 # %% [markdown]
 # ## 3. Whiten first
@@ -323,20 +326,22 @@ plots.show(
 # %% [markdown]
 # So in every step of Muon each filter matrix moves by the *rate* times a matrix whose singular values are all about 1, whatever the size of the gradient: the rate alone is the length of the step.
 #
-# Is that worth anything? A small network of the same kind, 2,000 images of 20 × 20 pixels, three epochs, measured on other *training* images that were put aside (notebook 04's validation split). SGD gets three rates to choose from, Muon the one that its author publishes (for batches of 2,000).
-# What is compared is Muon as it comes, a package: it also rescales the filters before each step, no weight decay acts on them, and its momentum is its own.
+# Is that worth anything? A small network of the same kind, 2,000 images of 20 × 20 pixels, three epochs, measured on other *training* images that were put aside. SGD gets three rates to choose from, Muon the one that its author publishes (for batches of 2,000).
+# What is compared is Muon as it comes, a package: it also rescales the filters before each step, no weight decay acts on them, and its momentum is its own. All else is the same: the biases and the last layer are trained by SGD in either case.
 #
 # **Predict.** By how many points of accuracy will they differ?
 
 # %%
-part = load_cifar10("train_part", size="bundled")[:2000]
-held_out = load_cifar10("validation", size="bundled")
+part = load_cifar10("train_part", size="bundled")
+part, held_out = part[:2000], part[2000:]
 views = F.interpolate(normalise(held_out.images), 20, mode="bilinear", antialias=True)
 
+# a batch a fifth as large: a fifth of what counts by images
 tiny = replace(FAST_CPU.scaled_to(3), peak_lr=0.24, batch_size=100, low_epochs=3)
+tiny = replace(tiny, vector_lr=tiny.vector_lr / 5, weight_decay=tiny.weight_decay / 5)
 sgd = {"muon": False, "filter_momentum": 0.85}
 recipes = {"Muon": tiny}
-recipes |= {lr: replace(tiny, peak_lr=lr, **sgd) for lr in (0.025, 0.05, 0.1)}
+recipes |= {lr: replace(tiny, peak_lr=lr, **sgd) for lr in (0.3, 1, 3)}
 
 # %%
 accuracy = {}
@@ -347,11 +352,16 @@ for name, recipe in recipes.items():
     with torch.no_grad():
         answers = narrow.eval()(views).argmax(1)
     accuracy[name] = (answers == held_out.labels).float().mean().item()
-ahead = accuracy["Muon"] - max(accuracy[lr] for lr in (0.025, 0.05, 0.1))
-print("Muon ahead of SGD at its best rate by over 5 points:", ahead > 0.05)
+ahead = accuracy["Muon"] - max(accuracy[lr] for lr in (0.3, 1, 3))
+print("Muon ahead of SGD at its best rate by over 1 point:", ahead > 0.01)
 
 # %% [markdown]
-# By more than ten, on the machine that wrote this. That is one small comparison, on 500 images with one seed, at a budget where everything depends on learning *quickly*. Section 7 has a larger one. And Muon's five polynomials cost arithmetic of their own, more so the smaller the batch:
+# By three to seven points, in four runs of ours with four seeds. That is one small comparison, on 2,500 images, at a budget where everything depends on learning *quickly*. Section 7 has a larger one.
+#
+# **A warning from our own kitchen.** An earlier version of this course found 25 points, in what is now section 7. It gave SGD rates of 0.05 to 0.2, a tenth and less of what suits it, and the last layer of either network began with weights nearly thirty times as large as now, so that the first loss was 6 to 9. Both were our mistakes, and neither broke anything: the networks trained, and reached 93%.
+# We found them when we read the published program again, line by line. Two habits would have been quicker. Look at the *first* loss: it should be that of guessing. And before you believe a gain, ask what rates the loser was given, and whether the best of them lies *between* others. A new method looks best beside a baseline that nobody has tuned.
+#
+# And Muon's five polynomials cost arithmetic of their own, more so the smaller the batch:
 
 # %%
 with_muon = training_flops(small, FAST_CPU, 50_000)

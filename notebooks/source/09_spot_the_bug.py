@@ -1030,7 +1030,8 @@ check.keeps_the_best(keeps_the_best)
 # They cost seconds. Run them *before* the long training, and keep them: a repaired fault comes back. What they have in
 # common: each asks for behaviour that any right version must have, and each needs so little that one can tell the right
 # answer beforehand. Two more from other notebooks belong on the list: compare with an independent implementation (03),
-# and the loss of an untrained network is about ln 10 (00: it is right once in ten).
+# and the loss of an untrained network is about ln 10 (00: it is right once in ten). We once left out that last one ourselves:
+# section 4 of notebook 08 tells what came of it.
 
 # %% [markdown]
 # ## Summary

@@ -201,7 +201,7 @@ class FastRecipe(Recipe):
         return FastLoader(data, self, rank, world_size)
 
 
-# A small image, 20 × 20 pixels, costs a third of a large one. The rates are K. Jordan's ("airbench94_muon", 2024, without
+# A small image, 20 × 20 pixels, costs a third of a large one. The rates are K. Jordan's (airbench94_muon, 2024, without
 # shortcuts), brought from batches of 2,000 and a loss *summed* over the batch to batches of 500 and their mean:
 # - biases: 500 times 0.053.
 # - last layer: 500 times 0.67, over 256², since there logits are divided by 256, and here its first weights.

@@ -667,10 +667,10 @@ plots.show(
 # So it depends on the depth. With 8 layers the plain net is the quicker one. With 20 the residual net needs four epochs to 60%, the plain one seven; to 70% both need seven, for that is the epoch after the first drop. With 56 the plain net does not get to 60% at all (nor the residual one to 70%), and twelve epochs are not enough to say
 # whether it ever would.
 #
-# The README's claim, then: **not shown** by its own run, which compared with nothing; **not true** of shallow networks; and **true of deep ones** in this test, where "ordinary" means the same layers without shortcuts. Three warnings:
+# The README's claim, then: **not shown** by its own run, which compared with nothing; **not true** of shallow networks; and **true at 56 layers** in this test, where "ordinary" means the same layers without shortcuts. Three warnings:
 #
 # - How many *times* as many epochs depends on the level that is asked for, and many a curve crosses a level right at a drop, because the schedule says so and not the network.
-# - Fewer epochs to a level is no better network in the end. Nor is an epoch a cost: one of 56 layers takes nearly eight times as long as one of 8 (82 images a second on one core, against 630), and the 8 plain layers were at 70% as soon as anyone.
+# - Fewer epochs to a level is no better network in the end. Nor is an epoch a cost: one of 56 layers takes nearly eight times as long as one of 8 (82 images a second on one core, against 630: [data/runs/README.md](../data/runs/README.md)), and the 8 plain layers were at 70% as soon as anyone.
 # - One seed each. The plain nets of 8 and 20 layers differ from their twins by a few points only, and a curve at a high rate jumps by as much from epoch to epoch.
 
 # %% [markdown]

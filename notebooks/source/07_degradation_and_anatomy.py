@@ -101,7 +101,7 @@ print("plain, 20 layers behind 8 in", (early[20] < early[8]).sum(), "of 6 epochs
 # nothing here says that shortcuts help at every depth. And at 20 plain layers there is only a beginning of trouble: while the rate was high, they trailed the 8, and when it dropped, they caught up.
 #
 # At 56 layers **degradation** is plain to see: three of five *training* images are still wrong. But look at the residual net. It is far better, and it has lost as well, 12 points against its own 20 layers. He et al. did not find that: after 164 epochs their residual nets were the better the deeper they
-# were, up to 110 layers. Ours had 12 epochs, half of them at the high rate, on half of the images. So here a high training error can mean two things: the network *cannot* get lower, or it is *slow*. Twelve epochs do not tell them apart, for neither net.
+# were, up to 110 layers (their table 6). Ours had 12 epochs, half of them at the high rate, on half of the images. So here a high training error can mean two things: the network *cannot* get lower, or it is *slow*. Twelve epochs do not tell them apart, for neither net.
 # What they do show is that shortcuts make 56 layers learn sooner, by a long way. (One seed: a point or two may be its luck, thirty are not likely to be.)
 #
 # ### Deeper, live
@@ -333,7 +333,7 @@ for name, table in layers.items():
 #
 # ### And at full size?
 #
-# The live nets were narrow and saw 60 steps. The recorded ones of 56 layers have He et al.'s widths and were trained for 2,352 steps, and nobody looked at their gradients meanwhile: a test for what the small ones taught.
+# The live nets were narrow and saw 60 steps. The recorded ones of 56 layers have He et al.'s widths and were trained for 2,352 steps. Do they show the same?
 #
 # **Predict.** In the plain net, `conv1`'s gradient beside `fc`'s: at the start, and after the first epoch? And by the fair measure? What has become of `conv1`'s weights?
 

@@ -453,13 +453,13 @@ plots.show(
 #
 # **This is not yet the README's accuracy.** It is one seed, on 5,000 images that are not the test set: notebook 04's interval is ±0.7. What decides is a **final run**: `FAST_CPU` with its 18 epochs, all 50,000 training images, three seeds, measured on the test set once, after the last epoch. These runs are planned (`python -m resnet_lib record fast_cpu`), and not recorded yet.
 #
-# (One was, of the earlier recipe with the oversized last layer: 93.6% of the test images, 94.0% with two views, below what we had hoped for. Nothing of the recipe was chosen by that figure; the fault was found in the published program.)
+# (One was, of the earlier recipe with the oversized last layer: 93.6% of the test images, 94.0% with two views, below what we had hoped for. That figure made us look again; what we then changed came from the published program, not from the figure. The record is in the repository's history.)
 
 # %% [markdown]
 # ## 7. What is each trick worth?
 #
 # A dozen tricks went into the recipe. Which of them carry it? An **ablation** takes each away, one at a time, all else equal. At full length that would take days, so these runs were recorded small: a network half as wide,
-# 15,000 images, 4 epochs of 30 steps, about a fiftieth of `FAST_CPU`'s arithmetic, measured on the validation split. At 120 steps the filters want a higher rate, 0.24. SGD in Muon's place got three rates, and the best of them counts. "Small images first"
+# 15,000 images, 4 epochs of 30 steps, about a fiftieth of `FAST_CPU`'s arithmetic, measured on the validation split. At 120 steps the filters want a higher rate, 0.24 (tried by hand, once: half of it was three points behind). SGD in Muon's place got three rates, and the best of them counts. "Small images first"
 # was given up for *three* epochs of large ones, at 1.1 times the arithmetic.
 #
 # **Predict.** Which trick is worth most? And is any worth less than nothing?
@@ -508,7 +508,7 @@ plots.show(
 # - **The rest cannot be told from nothing here**, and shortcuts are among it. In a course on shortcuts they are no help to this network: it has seven trained layers, and section 1 of notebook 07 found the same at eight. What they cure sets in with *depth*.
 #
 # Be careful with all of it: 120 steps are not 1,800. What helps to learn *quickly* should count for more here than at full length, and what is meant to keep a network from fitting its training images too closely, such as label smoothing and moves, for less, since
-# in four epochs nothing is fitted too closely. The last layer shows how much length matters: before it and the biases' rate were mended, this small recipe reached 79.6% where it now has 83.9, and the long one of 12 epochs 93.2 where it now has 93.7, which 5,000 images can hardly tell apart.
+# in four epochs nothing is fitted too closely. The last layer shows how much length matters: before it and the biases' rate were mended, this small recipe reached 79.6% where it now has 83.9, and the long one of 12 epochs 93.2 where it now has 93.7, which 5,000 images can hardly tell apart. (The earlier records are in the repository's history.)
 
 # %% [markdown]
 # ## 8. Half precision

@@ -94,6 +94,8 @@ def test_bands_go_from_the_lowest_seed_to_the_highest():
     assert lines(axes)["cosine (3 seeds)"].get_xydata().tolist() == [[1, 52], [2, 63]]
     corners = axes.collections[0].get_paths()[0].vertices
     assert {(1.0, 50.0), (1.0, 54.0), (2.0, 60.0), (2.0, 66.0)} <= set(map(tuple, corners.tolist()))
+    (axes,) = schedule_figures.bands_over_seeds({"cosine": table[[0]]}, "accuracy (%)", "Schedules").axes
+    assert lines(axes)["cosine (1 seed)"].get_xydata().tolist() == [[1, 50], [2, 60]]
 
 
 def test_differences_stand_at_their_means_with_their_intervals():

@@ -28,7 +28,7 @@ PICTURES = [picture for notebook in NOTEBOOKS for picture in pictures(notebook)]
 WIDTHS, HEIGHTS = (300, 900), (120, 900)
 MARGIN = 8  # pixels of the PNG
 COLOURED = 0.003  # of all pixels: a single thin line has twice as much
-NOTEBOOK_BYTES = 1_600_000
+NOTEBOOK_BYTES = 1_500_000
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 every_picture = pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)

@@ -228,7 +228,7 @@ def surface_contours(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = _levels(grids)
     figure, row = plt.subplots(
-        1, len(grids), figsize=(3.5 * len(grids) + 0.6, 3.5), layout="constrained", sharey=True, squeeze=False
+        1, len(grids), figsize=(3.8 * len(grids) + 0.6, 3.8), layout="constrained", sharey=True, squeeze=False
     )
     headline(figure, title)
     for axes, (name, (steps, losses)) in zip(row[0], grids.items(), strict=True):
@@ -247,7 +247,7 @@ def surface_mountains(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """The logarithm of the loss as height, a panel a network; heights and colours mean the same in all."""
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = np.log10(_levels(grids))
-    figure = plt.figure(figsize=(3.7 * len(grids), 3.5), layout="constrained")
+    figure = plt.figure(figsize=(4 * len(grids), 3.8), layout="constrained")
     headline(figure, title)
     for number, (name, (steps, losses)) in enumerate(grids.items(), 1):
         axes = figure.add_subplot(1, len(grids), number, projection="3d")

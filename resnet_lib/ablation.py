@@ -39,9 +39,10 @@ class Variant:
 # By what it goes without. SGD needs a rate of its own: three are tried, and the best of them is what counts.
 WITHOUT: dict[str, Variant] = {
     "nothing": Variant(),
-    "Muon, SGD at 1": Variant({"muon": False, "peak_lr": 1.0, "filter_momentum": 0.85}),
-    "Muon, SGD at 3": Variant({"muon": False, "peak_lr": 3.0, "filter_momentum": 0.85}),
-    "Muon, SGD at 8": Variant({"muon": False, "peak_lr": 8.0, "filter_momentum": 0.85}),
+    **{
+        f"Muon, SGD at {lr}": Variant({"muon": False, "peak_lr": float(lr), "filter_momentum": 0.85})
+        for lr in (1, 3, 8)
+    },
     "the falling rate": Variant({"schedule": "constant"}),
     # A third fewer operations an image: three epochs of large images cost as much as two of each.
     "small images first": Variant({"low_epochs": 0, "epochs": 3}),

@@ -488,7 +488,8 @@ print(f"the whole recipe: {whole:.1f}%")
 difference = (accuracy - whole).sort_values(ascending=False)
 
 # %%
-chance = 100 * 1.96 * (2 * 0.84 * 0.16 / 5000) ** 0.5  # of two accuracies near 84%
+variance = whole / 100 * (1 - whole / 100) / 5000  # of one accuracy
+chance = 100 * 1.96 * (2 * variance) ** 0.5
 print(f"5,000 images leave a difference {chance:.1f} points, at most")
 
 # %%

@@ -543,7 +543,7 @@ figure = schedule_figures.loss_by_step(
         "drops an epoch later": (steps[10:], late_2),
     },
     "loss of 400 training images",
-    "A drop pays at once, and a later one pays more",
+    "A drop pays at once, and going back up loses it",
 )
 plots.show(
     figure,
@@ -557,25 +557,24 @@ plots.show(
 branches = (stay_1, drop_1, stay_2, drop_2, back_2, late_2)
 stay_1, drop_1, stay_2, drop_2, back_2, late_2 = (np.mean(x[2:]) for x in branches)
 print("lower after the drop than without it:", drop_1 < stay_1 - 0.01)
-print("in the second epoch within 0.08 of it:", abs(stay_2 - drop_2) < 0.08)
-print("the later drop below the early one:", late_2 < drop_2 - 0.03)
 print("higher again when the rate goes back up:", back_2 > drop_2 + 0.02)
-print("and higher than had it stayed up:", back_2 > stay_2 + 0.01)
+print("and higher than had it stayed up:", back_2 > stay_2)
+print("the later drop pays as well:", late_2 < stay_2 - 0.03)
 
 # %% [markdown]
-# Compare means, not points: the line at 0.1 jumps so much that some of its points are the lowest of all. The valley's early drop is here again, piece by piece:
+# Compare means, not points: the line at 0.1 jumps so much that some of its points are the lowest of all. How much of the valley is here? We repeated all of this from **eight checkpoints**: four first weights, and for one of them five ways of rounding
+# (another number of threads, or weights changed in the seventh digit, which four epochs of training make another network of). In all eight, the four lines above were True. Piece by piece:
 #
-# - The early drop paid at once: in its first epoch it lay below the network that stayed, by 0.03 to 0.05. What it gave is the **noise that the high rate kept adding, taken away**.
-# - Then it was slow. In the second epoch its lead over the network that stayed was 0.005 to 0.05, with four orders of the images. In a third epoch, which we ran apart, the lead was gone in all four, *without* any
-#   change of the rate: now the network that had stayed at 0.1 was ahead, by 0.01 to 0.03. (To see it, keep the two networks that are dropped as `_`, and let them `go_on` with `epoch=6`.)
-# - Going back up lost the gain within some thirty steps. This network is behind the one that stayed: it has spent an epoch on going slowly.
-# - The drop an epoch later was worth two to four times as much, against the network that stayed. In the four orders either drop did some two thirds of its first epoch's work within thirty steps
-#   (the valley needed 40), so the later one was not quicker, but larger.
+# - The early drop paid at once: in its first epoch it lay 0.03 to 0.07 below the network that stayed. What it gave is the **noise that the high rate kept adding, taken away**.
+# - Going back up lost the gain within some thirty steps, and more: this network was behind the one that had stayed. It had spent an epoch on going slowly.
+# - Does the early drop, left alone, end behind the network that stayed, as in the valley? Slowly, if at all. Its lead was as large in the second epoch as in the first (mean of the eight: 0.06), then 0.02, then 0.01: in the fourth epoch four of the eight had been overtaken, by 0.003 to 0.015, *without* any
+#   change of the rate. (The third and fourth epoch are not in the cells. To see them, keep the two networks that are dropped as `_`, and let them `go_on` with `epoch=6` and `7`.)
+# - And is a later drop worth more? Against the network that stayed, the drop an epoch later gained 0.97 to 2.9 times what the early one had gained in *its* first epoch: more in seven of the eight.
 #
-# So it was the epoch at the high rate that made the later drop the better one.
+# So the first two pieces hold, and the third and fourth only lean the way they should. In an earlier version this paragraph claimed all of them, since they came true with four orders of the images. But all four had started from *the same checkpoint*, and a checkpoint is a matter of chance
+# too. **Trials that share their start are not independent**: they agree with each other more than with the truth.
 #
-# Be exact about what this shows. It is one small network, early in its training, on 3,200 images, and it is *training* loss. We repeated it with four orders of the images: all five
-# lines above were True in each. That a drop late in a long run works by the same
+# Be exact about what this shows. It is one small network, early in its training, on 3,200 images, and it is *training* loss. That a drop late in a long run works by the same
 # means, and that the same holds for test accuracy, is what one would expect from the valley; we have not measured it here. A low rate does more besides: it goes on learning (the lower line keeps falling), and
 # over many epochs it may fit the training set more closely, which need not help on the test set. What a drop does in large networks is disputed: You
 # et al. (2019) hold that the high rate keeps the network from memorising noise, and that the low one then learns the finer patterns.
@@ -681,8 +680,8 @@ plots.show(
 #   that cannot be told from nothing. All three of its statements hold.
 # - The interval is about one run's wobble. It knows nothing of other seeds.
 # - In a valley with noise the loss that is left goes with the rate: high rates go far, low ones go deep. A drop pays at once, and most when it comes late.
-# - In a small network we measured noise longer than the gradient, steps that miss because of it, and an early drop whose lead
-#   was gone two epochs later at the low rate, and at once when the rate was raised again. The same drop an epoch later gained more.
+# - In a small network we measured noise longer than the gradient, steps that miss because of it, and a drop whose gain
+#   came at once, and went at once when the rate was raised again. That an early drop ends behind and a later one gains more, as in the valley, eight trials suggest and do not show.
 # - Whether shortcuts save epochs depends on depth: at 8 layers none, at 56 the plain twin did not get to 60% at all.
 
 # %% [markdown]

@@ -6,8 +6,9 @@
 - fit: this course's loop.
 
 All train on the same real images with the same network, batch size, optimiser and augmentation, in this process;
-the matrix product that the share of peak refers to is timed in every round too. Peak memory comes from a process of
-its own for each way. Writes data/throughput.json and prints the tables. Nothing else should run beside it.
+what the shares of peak refer to is timed in every round too: a matrix product, and a wide convolution, which other
+kernels compute, on some processors twice as fast. Peak memory comes from a process of its own for each way. Writes
+data/throughput.json and prints the tables. Nothing else should run beside it.
 """
 
 import argparse
@@ -121,6 +122,17 @@ def matmul_gflops(size: int = 2048, times: int = 8) -> float:
     return 2 * size**3 * times / (time.perf_counter() - start) / 1e9
 
 
+def convolution_gflops(times: int = 4) -> float:
+    """float32 GFLOP/s of a 3×3 convolution, forward, of 16 images of 32 × 32 pixels from 256 channels to 256."""
+    images = torch.randn(16, 256, 32, 32).contiguous(memory_format=torch.channels_last)
+    filters = torch.randn(256, 256, 3, 3).contiguous(memory_format=torch.channels_last)
+    F.conv2d(images, filters, padding=1)
+    start = time.perf_counter()
+    for _ in range(times):
+        F.conv2d(images, filters, padding=1)
+    return 2 * 16 * 32**2 * 256**2 * 9 * times / (time.perf_counter() - start) / 1e9
+
+
 def mflop_per_image(net: nn.Module) -> float:
     """Forward and backward, a multiply-add counted as two."""
     with FlopCounterMode(display=False) as counter:
@@ -151,20 +163,23 @@ def compare(setting: str, rounds: int) -> dict[str, Any]:
     data = images_of(setting)
     speeds: dict[str, list[float]] = {way: [] for way in WAYS}
     peaks: list[float] = []
+    convolutions: list[float] = []
     for number in range(rounds + 1):
         measured = {way: run(setting, data) for way, run in WAYS.items()}
         if number > 0:  # the first round warms up
             for way, speed in measured.items():
                 speeds[way].append(speed)
             peaks.append(matmul_gflops())
-    mflop, peak = mflop_per_image(course_net(setting)), statistics.median(peaks)
+            convolutions.append(convolution_gflops())
+    gflop = mflop_per_image(course_net(setting)) / 1e3
     ways = [
         {
             "way": way,
             "median": statistics.median(values),
             "slowest": min(values),
             "fastest": max(values),
-            "share_of_peak": statistics.median(values) * mflop / 1e3 / peak,
+            "share_of_peak": statistics.median(values) * gflop / statistics.median(peaks),
+            "share_of_convolution": statistics.median(values) * gflop / statistics.median(convolutions),
             "peak_memory_mb": peak_memory_mb(setting, way),
         }
         for way, values in speeds.items()
@@ -172,28 +187,33 @@ def compare(setting: str, rounds: int) -> dict[str, Any]:
     ratios = []
     for way in ("README's way", "usual way"):
         found = [one / other for one, other in zip(speeds["fit"], speeds[way], strict=True)]
-        ratios.append({"fit against": way, "median": statistics.median(found), "low": min(found), "high": max(found)})
+        ratios.append({"fit against": way} | spread(found))
     return {
         "batch_size": SETTINGS[setting][2],
-        "mflop_per_image": mflop,
-        "matmul_gflops": {"median": peak, "low": min(peaks), "high": max(peaks)},
+        "mflop_per_image": 1e3 * gflop,
+        "matmul_gflops": spread(peaks),
+        "convolution_gflops": spread(convolutions),
         "ways": ways,
         "ratios": ratios,
     }
 
 
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
 def report(setting: str, found: dict[str, Any]) -> None:
     """Print a setting's table, and the ratios that the goals are about."""
-    peak = found["matmul_gflops"]
-    print(
-        f"\n{setting}, batches of {found['batch_size']}: {found['mflop_per_image']:,.0f} MFLOP an image; "
-        f"matrix product {peak['median']:.0f} GFLOP/s ({peak['low']:.0f} to {peak['high']:.0f})\n"
-    )
-    print("| | images/s, median | slowest | fastest | share of peak | peak memory, MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(f"\n{setting}, batches of {found['batch_size']}: {found['mflop_per_image']:,.0f} MFLOP an image")
+    for key in ("matmul_gflops", "convolution_gflops"):
+        peak = found[key]
+        print(f"{key}: {peak['median']:.0f} (from {peak['low']:.0f} to {peak['high']:.0f})")
+    print("\n| | images/s, median | slowest | fastest | of the product | of the convolution | peak memory, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in found["ways"]:
         cells = [f"{row[key]:.1f}" for key in ("median", "slowest", "fastest")]
-        print(f"| {row['way']} | {' | '.join(cells)} | {row['share_of_peak']:.2f} | {row['peak_memory_mb']:,.0f} |")
+        cells += [f"{row[key]:.2f}" for key in ("share_of_peak", "share_of_convolution")]
+        print(f"| {row['way']} | {' | '.join(cells)} | {row['peak_memory_mb']:,.0f} |")
     for row in found["ratios"]:
         print(f"\nfit against {row['fit against']}: {row['median']:.2f} (from {row['low']:.2f} to {row['high']:.2f})")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, headline
 from resnet_lib.runs import Run
 
+Series = tuple[str, np.ndarray, np.ndarray]
 COLORS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED), "os^Dv"
 
 
@@ -68,32 +69,35 @@ def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
     return figure
 
 
-def accuracy_by_cost(runs: Sequence[Run], small_cost: float, title: str) -> Figure:
+def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, title: str) -> Figure:
     """Accuracy on the images the runs were measured on after each epoch, against what the run had cost by then.
 
     On the right the same from 88% up. A star at the end is the mean of two views, where the curve is of one. The cost
-    of an epoch is its share of the run's `flop`. small_cost: what a small image costs, of a large one.
+    of an epoch is its share of the run's `flop`. small_cost: what a small image costs, of a large one. other: the name
+    of another run, its operations so far, and its accuracy (0 to 1) there.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained", width_ratios=(3, 2))
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", width_ratios=(3, 2))
     headline(figure, title)
+    name, flop, accuracy = other
+    for panel in panels:
+        panel.plot(flop / 1e15, 100 * accuracy, color=GREY, label=name)
+        panel.axhline(100 * accuracy[-1], color=GREY, linestyle="--", linewidth=1)
     for run, color, marker in zip(runs, COLORS, MARKERS, strict=False):
         recipe, column = run.settings["recipe"], run.history.filter(like="_accuracy").columns[-1]
         share = np.ones(len(run.history))
         share[: recipe["low_epochs"]] = small_cost
         pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
-        accuracy = 100 * run.history[column]
-        label = f"{recipe['epochs']} epochs from {recipe['peak_lr']}, seed {recipe['seed']}"
+        label = f"fast_resnet, {recipe['epochs']} epochs, seed {recipe['seed']}"
         for panel in panels:
-            panel.plot(pflop, accuracy, color=color, marker=marker, markersize=4, label=label)
+            panel.plot(pflop, 100 * run.history[column], color=color, marker=marker, markersize=4, label=label)
             panel.plot(pflop[-1], 100 * run.mirrored_accuracy, "*", color=color, markersize=12, markeredgecolor="white")
-        panels[0].axvline(pflop[recipe["low_epochs"] - 1], color=color, linestyle=":", linewidth=1)
+        panels[0].axvline(pflop[recipe["low_epochs"] - 1], color=GREY, linestyle=":", linewidth=1)
     panels[0].plot([], [], "*", color=GREY, markersize=12, label="two views")
     panels[0].plot([], [], ":", color=GREY, linewidth=1, label="the last small images")
     panels[0].set(ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
-    best = 100 * max(run.mirrored_accuracy for run in runs)
-    panels[1].set(ylim=(88, best + 0.7))
+    panels[1].set(ylim=(88, 95.2))
     for panel in panels:
-        panel.set(xlabel="PFLOP spent")
+        panel.set(xscale="log", xlabel="PFLOP spent")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     return figure
 

@@ -505,57 +505,53 @@ plots.show(
 # ## 7. What is each trick worth?
 #
 # A dozen tricks went into the recipe. Which of them carry it? An **ablation** takes each away, one at a time, all else equal. At full length that would take days, so these runs were recorded small: a network half as wide,
-# 15,000 images, 4 epochs of 30 steps, about a fiftieth of `FAST_CPU`'s arithmetic, measured on the validation split. At 120 steps the filters want a higher rate, 0.24 (tried by hand, once: half of it was three points behind). SGD in Muon's place got three rates, and the best of them counts. "Small images first"
+# 15,000 images, 4 epochs of 30 steps, about a fiftieth of `FAST_CPU`'s arithmetic, three seeds, measured on the validation split. At 120 steps the filters want a higher rate, 0.24 (tried by hand, once: half of it was three points behind). SGD in Muon's place got three rates, and the best of them counts. "Small images first"
 # was given up for *three* epochs of large ones, at 1.1 times the arithmetic.
 #
 # **Predict.** Which trick is worth most? And is any worth less than nothing?
 
 # %%
-table = pd.read_csv(DATA_DIR / "runs" / "fast_ablation_0.csv")
-accuracy = 100 * table.set_index("without")["validation_accuracy"]
-with_sgd = accuracy[accuracy.index.str.startswith("Muon")]
-print(with_sgd.to_string(header=False))
-
-# %%
-accuracy = accuracy.drop(with_sgd.index.drop(with_sgd.idxmax()))
-whole = accuracy.pop("nothing")
-print(f"the whole recipe: {whole:.1f}%")
-difference = (accuracy - whole).sort_values(ascending=False)
-
-# %%
-variance = whole / 100 * (1 - whole / 100) / 5000  # of one accuracy
-chance = 100 * 1.96 * (2 * variance) ** 0.5
-print(f"5,000 images leave a difference {chance:.1f} points, at most")
-
-# %%
-figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
-axes.axvspan(
-    -chance, chance, color=plots.GREY, alpha=0.25, label="chance of the images"
+recorded = [DATA_DIR / "runs" / f"fast_ablation_{seed}.csv" for seed in range(3)]
+table = pd.concat(map(pd.read_csv, recorded))
+accuracy = 100 * table.pivot(
+    index="seed", columns="without", values="validation_accuracy"
 )
-axes.plot(difference, range(len(difference)), "o", color=plots.BLUE)
-axes.set_yticks(range(len(difference)), "without " + difference.index)
-axes.set(
-    title="The falling rate carries the short training, and Muon helps",
-    xlabel="points of validation accuracy without it, against the whole recipe",
-)
-axes.legend(loc="lower left")
+with_sgd = accuracy.filter(regex="^Muon").mean()
+print(with_sgd.round(1).to_string(header=False))
+
+# %%
+from resnet_lib import schedule_figures
+from resnet_lib.analysis import paired_differences
+
+accuracy = accuracy.drop(columns=with_sgd.index.drop(with_sgd.idxmax()))
+differences = paired_differences(accuracy, "nothing").sort_values("difference")
+print(f"the whole recipe: {accuracy['nothing'].mean():.1f}%")
+print(differences[["difference", "low", "high"]].round(1).to_string())
+
+# %%
 plots.show(
-    figure,
-    alt="Change in accuracy when one trick is removed. The falling rate: 26 points lost. Muon: 5. "
-    "Whitening, small images first, the last layer near zero and high rates for biases: 1.6 to 1.9 each, just outside the "
-    "band of chance. All others lie within it.",
+    schedule_figures.differences_with_intervals(
+        differences.rename("without {}".format),
+        "points of validation accuracy without it, against the whole recipe",
+        "The falling rate carries the short training, and Muon helps",
+    ),
+    alt="Change in accuracy when one trick is removed, with 95 percent intervals. The falling rate: 28 points lost, with an "
+    "interval from 43 to 13. Muon: 5. Whitening, high rates for biases, small images first and the last layer near zero: about 1 "
+    "each; only the biases' interval stays off zero, barely. All others lie within 0.6 points of zero.",
 )
 
 # %% [markdown]
-# It is **one seed** so far (two more are planned), and the grey band is what 5,000 images leave to chance, at most: a point and a half. The luck of a seed comes on top. Four kinds:
+# Each line is the mean of three differences, seed by seed, with its 95% interval (notebook 06). Four kinds:
 #
-# - **The falling rate** is worth most, 26 points. A rate that does not fall keeps the noise of large steps to the last one (notebook 06).
-# - **Muon** is worth five. The best of SGD's rates lies between others here: it had its chance.
-# - Whitening, small images, the last layer near zero and the biases' high rate: 1.6 to 1.9 points each, just outside the band. Of thirteen comparisons one or so does that by luck every other time, so believe none of these alone.
-# - **The rest cannot be told from nothing here**, and shortcuts are among it. In a course on shortcuts they are no help to this network: it has seven trained layers, and section 1 of notebook 07 found the same at eight. What they cure sets in with *depth*.
+# - **The falling rate** is worth most, 28 points. A rate that does not fall keeps the noise of large steps to the last one (notebook 06), and how bad that is depends on the seed: hence the long line.
+# - **Muon** is worth five, in every seed. The best of SGD's rates lies between the others: it had its chance.
+# - Whitening, the biases' high rate, small images and the last layer near zero: about one point each, and all three seeds agree in sign. With three seeds an interval is wide, and only one of the four excludes zero.
+# - **The rest** is half a point or nothing. GELU and shortcuts have intervals that exclude zero by a hair. But of twelve comparisons one or so misses by luck every other time, so that is a hint and no finding.
 #
-# Be careful with all of it: 120 steps are not 1,800. What helps to learn *quickly* should count for more here than at full length, and what is meant to keep a network from fitting its training images too closely, such as label smoothing and moves, for less, since
-# in four epochs nothing is fitted too closely. The last layer shows how much length matters: before it and the biases' rate were mended, this small recipe reached 79.6% where it now has 83.9, and the long one of 12 epochs 93.2 where it now has 93.7, which 5,000 images can hardly tell apart. (The earlier records are in the repository's history.)
+# In a course on shortcuts they are worth half a point to this network, if that. It has seven trained layers, and section 1 of notebook 07 found nothing for them to mend at eight. What they cure sets in with *depth*.
+#
+# Be careful with all of it. The 5,000 validation images are the same in every run, so their luck is in all three seeds alike and in no interval. And 120 steps are not 1,800. What helps to learn *quickly* should count for more here than at full length, and what is meant to keep a network from fitting its training images too closely, such as label smoothing and moves, for less, since
+# in four epochs nothing is fitted too closely. The last layer shows how much length matters: before it and the biases' rate were mended, this small recipe reached 79.6% (seed 0) where it now has 83.9, and the long one of 12 epochs 93.2 where it now has 93.7, which 5,000 images can hardly tell apart. (The earlier records are in the repository's history.)
 
 # %% [markdown]
 # ## 8. Half precision
@@ -785,7 +781,7 @@ plots.show(
 #
 # - A residual network with a sixtieth of the README's arithmetic reached 93.6% of the test images, 94.2% with two views (mean of three seeds), in some 20 minutes on two cores. One of the three seeds alone would have told that the README's 94.4% is reached.
 # - A published rate belongs to its batch size, to a loss that is summed or averaged, and to the size of the first weights. Look at the first loss: it should be that of guessing.
-# - In a short training of this network the falling rate is worth 26 points, Muon five, and shortcuts nothing that can be seen: it is seven layers deep.
+# - In a short training of this network the falling rate is worth some 28 points, Muon five, and shortcuts about half a point, if that: it is seven layers deep.
 # - The loop around a network is worth tens of percent at best, network and recipe a factor of sixty in arithmetic. Count first.
 # - A fifth of the time or more goes to what is hardly any arithmetic: batch norm and ReLU move memory.
 # - Whitening, Muon, small images and flips in turn are each a few lines, and each can be switched off.

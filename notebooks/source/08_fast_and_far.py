@@ -533,7 +533,7 @@ plots.show(
     schedule_figures.differences_with_intervals(
         differences.rename("without {}".format),
         "points of validation accuracy without it, against the whole recipe",
-        "The falling rate carries the short training, and Muon helps",
+        "The falling rate carries it, and Muon helps",
     ),
     alt="Change in accuracy when one trick is removed, with 95 percent intervals. The falling rate: 28 points lost, with an "
     "interval from 43 to 13. Muon: 5. Whitening, high rates for biases, small images first and the last layer near zero: about 1 "

@@ -121,11 +121,11 @@ class LossSurface:
     """
 
     name: str = "loss_surface"
-    networks: tuple[str, ...] = ("twin_plain20_0", "twin_resnet20_0")
+    networks: tuple[str, ...] = ("twin_plain20_0", "twin_resnet20_0", "twin_plain56_0", "twin_resnet56_0")
     points: int = 21
     images: int = 250
     seeds: tuple[int, int] = (0, 1)
-    core_hours: float = 0.11
+    core_hours: float = 0.45
 
 
 Item = TrainingRun | PeakSweep | Ablation | GradientFlow | LossSurface

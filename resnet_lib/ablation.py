@@ -36,14 +36,18 @@ class Variant:
         return replace(recipe, **self.recipe)
 
 
-# By what it goes without. SGD needs a rate of its own: three are tried, and the best of them is what counts.
+# By what it goes without. SGD and a rate that does not fall need a rate of their own: several are tried, and the best
+# of them is what counts.
 WITHOUT: dict[str, Variant] = {
     "nothing": Variant(),
     **{
         f"Muon, SGD at {lr}": Variant({"muon": False, "peak_lr": float(lr), "filter_momentum": 0.85})
         for lr in (1, 3, 8)
     },
-    "the falling rate": Variant({"schedule": "constant"}),
+    **{
+        f"the falling rate, constant at {lr}": Variant({"schedule": "constant", "peak_lr": lr})
+        for lr in (0.03, 0.06, 0.12, 0.24)
+    },
     # A third fewer operations an image: three epochs of large images cost as much as two of each.
     "small images first": Variant({"low_epochs": 0, "epochs": 3}),
     "label smoothing": Variant({"label_smoothing": 0.0}),

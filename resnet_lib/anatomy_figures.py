@@ -201,19 +201,21 @@ def _surgery_legend(tables: Mapping[str, pd.DataFrame]) -> list[Line2D]:
 
 
 def errors_along(tables: Mapping[str, pd.DataFrame], column: str, xlabel: str, title: str) -> Figure:
-    """Error over what was done to the network: a line through the means for each table, a mark for each draw.
+    """Error over what was done to the network, a line a table; dashed, once batch norm's statistics are measured anew.
 
-    tables: a name and a table with `column` and error_after, such as of `drop_several_blocks` (column "dropped") or
-    `scale_all_blocks` ("factor").
+    tables: a name and a table with `column`, error_after and perhaps error_recalibrated, such as of `scale_all_blocks`
+    (column "factor").
     """
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     colors = [_kind_color(name) for name in tables]
     if None in colors or len(set(colors)) < len(colors):
         colors = [BLUE, ORANGE, GREEN, RED]
     for (name, table), color, marker in zip(tables.items(), colors, MARKERS, strict=False):
-        means = table.groupby(column)["error_after"].mean()
-        axes.plot(table[column], 100 * table["error_after"], marker, color=color, markersize=4, alpha=0.4)
-        axes.plot(means.index, 100 * means, color=color, marker=marker, markersize=6, label=name)
+        style = {"color": color, "marker": marker, "markersize": 6}
+        axes.plot(table[column], 100 * table["error_after"], label=name, **style)
+        if "error_recalibrated" in table:
+            anew = 100 * table["error_recalibrated"]
+            axes.plot(table[column], anew, "--", markerfacecolor="white", label=f"{name}, statistics anew", **style)
     axes.axhline(90, color=RED, linestyle=":", label="guessing")
     axes.set(title=title, xlabel=xlabel, ylabel="error (%)", ylim=(0, 100))
     axes.legend()

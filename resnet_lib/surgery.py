@@ -5,9 +5,8 @@ Networks Behave Like Ensembles of Relatively Shallow Networks", arXiv:1605.06431
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -41,7 +40,8 @@ def changes_shape(block: BasicBlock | Bottleneck) -> bool:
 def swappable_pairs(model: nn.Module) -> list[tuple[str, str]]:
     """All pairs of blocks that may take each other's place: in one stage, and of one shape."""
     names = block_names(model)
-    return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if _fit(model, a, b)]
+    shapes = {name: (name.rpartition(".")[0], *_shape(model.get_submodule(name))) for name in names}
+    return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if shapes[a] == shapes[b]]
 
 
 # --- Operations
@@ -75,7 +75,7 @@ def swap_blocks(model: nn.Module, first: str, second: str) -> nn.Module:
     """
     changed = copy.deepcopy(model)
     blocks = _block(changed, first), _block(changed, second)
-    if not _fit(changed, first, second):
+    if not {(first, second), (second, first)} & set(swappable_pairs(changed)):
         raise ValueError(
             f"{first} and {second} cannot change places: expected two blocks of one stage that take and give one "
             f"shape, such as {swappable_pairs(model)[:1] or 'none in this network'}."
@@ -131,62 +131,48 @@ def drop_each_block(model: nn.Module, data: Cifar10, statistics: Cifar10 | None 
     before = 1 - evaluate(model, data)
     rows = []
     for name in block_names(model):
-        cut = drop_blocks(model, [name])
         row = {"block": name, "changes_shape": changes_shape(_block(model, name)), "error_before": before}
-        row["error_after"] = 1 - evaluate(cut, data)
-        if statistics is not None:
-            row["error_recalibrated"] = 1 - evaluate(recalibrate(cut, statistics), data)
-        rows.append(row)
+        rows.append(row | _errors(drop_blocks(model, [name]), data, statistics))
     return pd.DataFrame(rows)
 
 
-def drop_several_blocks(
-    model: nn.Module, data: Cifar10, counts: Sequence[int], draws: int = 5, seed: int = 0
-) -> pd.DataFrame:
-    """The error without so many blocks, drawn at random among those that keep the shape: a row a draw.
+def swap_each_pair(model: nn.Module, data: Cifar10, statistics: Cifar10 | None = None) -> pd.DataFrame:
+    """The error after each swap in turn: a row for each of `swappable_pairs`.
 
-    Columns: dropped (their number), blocks (their names, with spaces), error_after. Veit et al. 2016, §4.2.
-    Raises ValueError if a count is below 0, or above the number of such blocks.
-    """
-    names = [name for name in block_names(model) if not changes_shape(_block(model, name))]
-    if not all(0 <= count <= len(names) for count in counts):
-        raise ValueError(f"counts={list(counts)}: expected 0 to {len(names)}, the blocks that keep the shape.")
-    random, rows = np.random.default_rng(seed), []
-    for count in counts:
-        for _ in range(draws if 0 < count < len(names) else 1):
-            chosen = sorted(random.choice(len(names), count, replace=False))
-            dropped = [names[i] for i in chosen]
-            error = 1 - evaluate(drop_blocks(model, dropped), data)
-            rows.append({"dropped": count, "blocks": " ".join(dropped), "error_after": error})
-    return pd.DataFrame(rows)
-
-
-def swap_each_pair(model: nn.Module, data: Cifar10, pairs: Iterable[tuple[str, str]] | None = None) -> pd.DataFrame:
-    """The error after each swap in turn: a row a pair, by default all of `swappable_pairs`.
-
-    Columns: first, second, error_before, error_after. Veit et al. 2016, §4.3.
+    Columns: first, second, error_before, error_after, error_recalibrated as in `drop_each_block`. Veit et al. 2016,
+    §4.3.
     """
     before = 1 - evaluate(model, data)
     rows = []
-    for first, second in swappable_pairs(model) if pairs is None else pairs:
-        after = 1 - evaluate(swap_blocks(model, first, second), data)
-        rows.append({"first": first, "second": second, "error_before": before, "error_after": after})
-    return pd.DataFrame(rows, columns=["first", "second", "error_before", "error_after"])
+    for first, second in swappable_pairs(model):
+        row = {"first": first, "second": second, "error_before": before}
+        rows.append(row | _errors(swap_blocks(model, first, second), data, statistics))
+    return pd.DataFrame(rows)
 
 
-def scale_all_blocks(model: nn.Module, data: Cifar10, part: str, factors: Iterable[float]) -> pd.DataFrame:
+def scale_all_blocks(
+    model: nn.Module, data: Cifar10, part: str, factors: Iterable[float], statistics: Cifar10 | None = None
+) -> pd.DataFrame:
     """The error with all shortcuts, or all branches, times each factor: a row a factor.
 
-    part: "shortcut" or "branch". Columns: part, factor, error_after; the factor 1 is the network as it is.
+    part: "shortcut" or "branch". Columns: part, factor, error_after, error_recalibrated as in `drop_each_block`; the
+    factor 1 is the network as it is.
     Raises ValueError on another part, and as `scale_paths` does.
     """
     if part not in PARTS:
         raise ValueError(f"part={part!r}: expected one of {', '.join(map(repr, PARTS))}.")
     rows = []
     for factor in factors:
-        error = 1 - evaluate(scale_paths(model, **{part: factor}), data)
-        rows.append({"part": part, "factor": factor, "error_after": error})
+        row = {"part": part, "factor": factor}
+        rows.append(row | _errors(scale_paths(model, **{part: factor}), data, statistics))
     return pd.DataFrame(rows)
+
+
+def _errors(changed: nn.Module, data: Cifar10, statistics: Cifar10 | None) -> dict[str, float]:
+    errors = {"error_after": 1 - evaluate(changed, data)}
+    if statistics is not None:
+        errors["error_recalibrated"] = 1 - evaluate(recalibrate(changed, statistics), data)
+    return errors
 
 
 def _block(model: nn.Module, name: str) -> BasicBlock | Bottleneck:
@@ -201,9 +187,3 @@ def _shape(block: BasicBlock | Bottleneck) -> tuple[int, int, int]:
     if isinstance(block, Bottleneck):
         return block.conv1.in_channels, block.conv3.out_channels, block.conv2.stride[0]
     return block.conv1.in_channels, block.conv2.out_channels, block.conv1.stride[0]
-
-
-def _fit(model: nn.Module, first: str, second: str) -> bool:
-    same_stage = first.rpartition(".")[0] == second.rpartition(".")[0]
-    shapes = {_shape(_block(model, name)) for name in (first, second)}
-    return same_stage and first != second and len(shapes) == 1

@@ -14,7 +14,6 @@ from resnet_lib.surgery import (
     changes_shape,
     drop_blocks,
     drop_each_block,
-    drop_several_blocks,
     recalibrate,
     scale_all_blocks,
     scale_paths,
@@ -161,7 +160,6 @@ def test_tables_hold_errors_of_the_changed_networks(model, data):
     swaps = swap_each_pair(model, data)
     assert swaps[["first", "second"]].values.tolist() == [["layer1.0", "layer1.1"]]
     assert swaps["error_after"][0] == 1 - evaluate(swap_blocks(model, "layer1.0", "layer1.1"), data)
-    assert list(swap_each_pair(model, data, []).columns) == list(swaps.columns)
     scales = scale_all_blocks(model, data, "branch", [1, 0.5])
     assert scales["error_after"].tolist() == [
         1 - evaluate(model, data),
@@ -169,17 +167,12 @@ def test_tables_hold_errors_of_the_changed_networks(model, data):
     ]
 
 
-def test_several_blocks_are_drawn_among_those_that_keep_the_shape(data):
-    model = worked_in(cifar_resnet(20))
-    table = drop_several_blocks(model, data, [0, 2, 7], draws=3, seed=1)
-    assert table["dropped"].tolist() == [0, 2, 2, 2, 7]  # nothing is left to chance for none and all
-    assert table["blocks"][0] == ""
-    assert table["error_after"][0] == 1 - evaluate(model, data)
-    assert table["blocks"].iloc[-1].split() == [n for n in block_names(model) if n not in ("layer2.0", "layer3.0")]
-    assert all(len(set(names.split())) == count for names, count in zip(table["blocks"], table["dropped"], strict=True))
-    assert table.equals(drop_several_blocks(model, data, [0, 2, 7], draws=3, seed=1))
-    with pytest.raises(ValueError, match="expected 0 to 7"):
-        drop_several_blocks(model, data, [8])
+def test_statistics_measured_anew_are_a_column_of_each_table(model, data):
+    (swap,) = swap_each_pair(model, data, statistics=data[:20]).itertuples()
+    anew = recalibrate(swap_blocks(model, swap.first, swap.second), data[:20])
+    assert swap.error_recalibrated == 1 - evaluate(anew, data)
+    (scaled,) = scale_all_blocks(model, data, "branch", [0.5], statistics=data[:20]).itertuples()
+    assert scaled.error_recalibrated == 1 - evaluate(recalibrate(scale_paths(model, branch=0.5), data[:20]), data)
 
 
 def test_the_original_is_left_to_the_bit_in_either_mode(model, data):
@@ -188,8 +181,8 @@ def test_the_original_is_left_to_the_bit_in_either_mode(model, data):
         before = copy.deepcopy(model.state_dict())
         modules = list(model.modules())
         drop_each_block(model, data, statistics=data)
-        swap_each_pair(model, data)
-        scale_all_blocks(model, data, "branch", [0.5])
+        swap_each_pair(model, data, statistics=data)
+        scale_all_blocks(model, data, "branch", [0.5], statistics=data)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert list(model.modules()) == modules
         assert all(module.training == training for module in modules)

@@ -188,7 +188,8 @@ def record(
     for item in find(names):
         output = recorder.output(item)
         if output.exists():
-            print(f"{item.name} is recorded already. To make it anew, delete {output}.", flush=True)
+            folder = recorder.work / item.name
+            print(f"{item.name} is recorded already. To make it anew, delete {output} and {folder}.", flush=True)
             continue
         try:
             recorder.record(item)

@@ -92,7 +92,7 @@ def train_variant(
     result["first_losses"] = first_losses(make_variant(variant, recipe.seed), train_data, recipe, steps=2)
     with suppress(TrainingDiverged):
         history = fit(model, train_data, recipe, checkpoint=checkpoint, on_epoch=on_epoch, progress=False)
-        validation = load_cifar10("validation")
+        validation = load_cifar10("validation", train_data.size)
         result["validation_accuracy"] = evaluate(model, validation)
         result["mirrored_accuracy"] = evaluate(model, validation, mirrored=True)
         result["train_accuracy"] = float(history["train_accuracy"].iloc[-1])

@@ -147,8 +147,8 @@ def _shapes(weights: dict[str, Tensor]) -> str:
 def _differences(saved: dict[str, str], current: dict[str, str]) -> str:
     """The lines that differ, - in the checkpoint and + now; empty where none do."""
     lines = []
-    for name in current:
-        old, new = saved.get(name, "").splitlines(), current[name].splitlines()
+    for name in saved | current:
+        old, new = saved.get(name, "").splitlines(), current.get(name, "").splitlines()
         # Without context (n=0), and without the two lines of file names and the @@ lines of positions.
         diff = list(difflib.unified_diff(old, new, n=0, lineterm=""))[2:]
         changed = [line for line in diff if line[0] in "-+"]

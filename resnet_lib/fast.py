@@ -36,6 +36,10 @@ class FastBlock(nn.Module):
         self.activation = activation()
         self.shortcut = shortcut
 
+    def extra_repr(self) -> str:
+        """Tells the plain twin apart: a checkpoint of the one must not be taken for the other's."""
+        return "" if self.shortcut else "shortcut=False"
+
     def residual_branch(self, x: Tensor) -> Tensor:
         """What the block adds to its shortcut."""
         return self.activation(self.bn(self.conv(x)))

@@ -1,7 +1,7 @@
 """The recorded gradient-flow experiment: every setting, three seeds, one file.
 
-`python -m resnet_lib.gradient_grid` makes `data/gradient_flow.safetensors`. What is in the file, and how the numbers
-are packed: `GradientGrid`, `encode`.
+`python -m resnet_lib record gradient-flow` makes `data/gradient_flow.safetensors`. What is in the file, and how the
+numbers are packed: `GradientGrid`, `encode`.
 """
 
 import base64
@@ -24,7 +24,6 @@ from resnet_lib.data import DATA_DIR, DataError, load_cifar10, normalise
 from resnet_lib.files import atomic_write
 from resnet_lib.gradients import gradient_flow
 from resnet_lib.probes import position, watch_blocks
-from resnet_lib.provenance import describe_session
 from resnet_lib.variants import ACTIVATIONS, INITIALISATIONS, SHORTCUT_SCALES, Setting, experiment_net
 
 GRID_FILE = DATA_DIR / "gradient_flow.safetensors"
@@ -166,10 +165,11 @@ def _base64(codes: np.ndarray) -> str:
     return base64.b64encode(codes.astype("<i2").tobytes()).decode("ascii")
 
 
-def record_gradient_grid(axes: Mapping[str, Sequence[Any]] = AXES, progress: bool = True) -> GradientGrid:
-    """Measure every setting of these axes, on `grid_images`."""
+def record_gradient_grid(
+    session: Mapping[str, Any], axes: Mapping[str, Sequence[Any]] = AXES, progress: bool = True
+) -> GradientGrid:
+    """Measure every setting of these axes, on `grid_images`; session: of `describe_session`."""
     images, labels = grid_images()
-    provenance = describe_session(images.device) | {"command": "python -m resnet_lib.gradient_grid"}
     start = time.perf_counter()
     depths, *inner = axes.values()
     shape = tuple(map(len, inner))
@@ -186,7 +186,7 @@ def record_gradient_grid(axes: Mapping[str, Sequence[Any]] = AXES, progress: boo
                 measured = measure(Setting(depth, *choice), seed, images, labels)
                 norms[index], variances[index] = map(encode, measured)
             codes |= {f"gradient_norm.{depth}": norms, f"forward_variance.{depth}": variances}
-    provenance |= {
+    provenance = dict(session) | {
         "seconds": round(time.perf_counter() - start),
         "images": f"the first {IMAGES} bundled training images",
     }
@@ -214,14 +214,5 @@ def load_gradient_grid(path: str | Path = GRID_FILE) -> GradientGrid:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"The recorded gradients could not be read from {path} ({error}). `git checkout data` brings the file "
-            "back; `python -m resnet_lib.gradient_grid` measures it again."
+            "back; `python -m resnet_lib record gradient-flow` measures it again."
         ) from error
-
-
-def main() -> None:
-    """Record the grid and write it to the course's `data/`."""
-    save_gradient_grid(record_gradient_grid())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,13 @@
 """Make the recorded runs of `resnet_lib.plan`: train, measure along the way, and keep the result in `data/`.
 
-A run works in `runs/NAME/`, which git ignores: checkpoint, history, sessions and notes, brought up to date after every
-epoch, so that it may be killed at any time. What an earlier session left in `data/runs/unfinished/NAME/` it takes over.
-Only when it is done does it write results to `data/`, its CSV last: a run is recorded when that is there.
+A training works in `runs/NAME/`, which git ignores: checkpoint, history, sessions and notes, brought up to date after
+every epoch, so that it may be killed at any time. What an earlier session left in `data/runs/unfinished/NAME/` it takes
+over. Only when it is done does it write results to `data/`, its CSV last: a run is recorded when that is there. (The
+gradient grid and the loss surfaces are no trainings; they take less than half an hour and keep nothing before their
+end.)
 """
 
 import datetime
-import json
 import re
 import shutil
 import sys
@@ -28,10 +29,10 @@ from resnet_lib.loss_surface import surface_of_trained
 from resnet_lib.notes import Notes, first_losses, first_of_each_class
 from resnet_lib.plan import Ablation, GradientFlow, Item, LossSurface, PeakSweep, TrainingRun
 from resnet_lib.provenance import RunFolder, describe_session, read_sessions
-from resnet_lib.runs import choose_peaks, save_trained, write_csv, write_json
+from resnet_lib.runs import choose_peaks, load_trained, save_trained, write_csv, write_json
 from resnet_lib.training import Recipe, TrainingDiverged, evaluate, fit, pick_device
 
-WORK_DIR = Path("runs")
+WORK_DIR = DATA_DIR.parent / "runs"
 
 # Called after each epoch with the run's name, its history so far and its number of epochs.
 Report = Callable[[str, pd.DataFrame, int], None]
@@ -61,7 +62,7 @@ class Recorder:
         }
         self._take_over(item.name)
         if isinstance(item, GradientFlow):
-            save_gradient_grid(record_gradient_grid(progress=sys.stderr.isatty()), self.output(item))
+            save_gradient_grid(record_gradient_grid(self.session, progress=sys.stderr.isatty()), self.output(item))
         elif isinstance(item, LossSurface):
             self._record_surface(item)
         elif isinstance(item, PeakSweep):
@@ -189,11 +190,11 @@ class Recorder:
 
     def _record_ablation(self, item: Ablation) -> None:
         """Train every variant; a row for each."""
-        train_data, recipe = first_of_each_class(load_cifar10("train_part"), item.per_class), item.recipe
+        train_data, recipe = first_of_each_class(load_cifar10("train_part", "full"), item.per_class), item.recipe
         rows, losses, folders = [], {}, []
         for name in WITHOUT:
             folders.append(self.work / item.name / re.sub(r"\W+", "_", name))
-            result = self._variant_result(item, name, train_data, folders[-1])
+            result = self._train_variant(item, name, train_data, folders[-1])
             losses[name] = result.pop("first_losses")
             rows.append({"without": name, "seed": recipe.seed} | result)
         table = pd.DataFrame(rows)
@@ -202,6 +203,7 @@ class Recorder:
                 "recipe": asdict(recipe),
                 "widths": HALF_AS_WIDE,
                 "images": len(train_data),
+                "size": train_data.size,
                 "evaluated_on": "validation",
             },
             "seconds": round(table["seconds"].sum()),
@@ -211,17 +213,15 @@ class Recorder:
         write_json(self.data / "runs" / f"{item.name}.json", provenance)
         write_csv(self.data / "runs" / f"{item.name}.csv", table)
 
-    def _variant_result(self, item: Ablation, name: str, train_data: Cifar10, folder: Path) -> dict[str, Any]:
-        """What `train_variant` found in `folder`, now or in an earlier session."""
-        done, run_folder, variant = folder / "result.json", RunFolder(folder, dict(self.session)), WITHOUT[name]
+    def _train_variant(self, item: Ablation, name: str, train_data: Cifar10, folder: Path) -> dict[str, Any]:
+        """`train_variant` in `folder`; of one that is trained already only the measurements are made again."""
+        run_folder, variant = RunFolder(folder, dict(self.session)), WITHOUT[name]
 
         def on_epoch(history: pd.DataFrame) -> None:
             run_folder.record(history)
             self.report(f"{item.name}, without {name}", history, variant.apply(item.recipe).epochs)
 
-        if not done.exists():
-            write_json(done, train_variant(variant, item.recipe, train_data, folder / "checkpoint.pt", on_epoch))
-        return json.loads(done.read_text(encoding="utf-8"))
+        return train_variant(variant, item.recipe, train_data, folder / "checkpoint.pt", on_epoch)
 
     def _sessions_of(self, folders: Iterable[Path]) -> list[dict[str, Any]]:
         """The sessions that trained in these folders, each once, without its epochs: it may have trained in several."""
@@ -230,6 +230,8 @@ class Recorder:
 
     def _record_surface(self, item: LossSurface) -> None:
         """Measure every network; a row for each point of each."""
+        for name in item.networks:  # a missing one is told now, and not after minutes of work
+            load_trained(name, self.data / "weights")
         start, tables = time.perf_counter(), []
         for name in item.networks:
             surface = surface_of_trained(item, name, weights=self.data / "weights")

@@ -56,12 +56,12 @@ def load_runs(names: Iterable[str], root: str | Path | None = None) -> pd.DataFr
     """The histories of several runs one below the other, such as of `resnet_lib.plan.GROUPS["twins"]`.
 
     Columns in front of the history's own: run, model, shortcut, schedule, peak_lr, seed. A run that is not recorded yet
-    is left out.
+    is left out, and so is what a group holds besides runs of one training each (sweeps and ablations).
 
     Raises FileNotFoundError if none of them is.
     """
     names, root = list(names), _root(root)
-    recorded = [name for name in names if (root / f"{name}.csv").exists()]
+    recorded = [name for name in names if (root / f"{name}.csv").exists() and _is_run(name, root)]
     if not recorded:
         raise FileNotFoundError(f"None of these runs is recorded in {root}: {', '.join(names) or '(no name given)'}.")
     tables = []
@@ -72,6 +72,11 @@ def load_runs(names: Iterable[str], root: str | Path | None = None) -> pd.DataFr
         front = pd.DataFrame({"run": name} | columns, index=run.history.index)
         tables.append(pd.concat([front, run.history], axis=1))
     return pd.concat(tables, ignore_index=True)
+
+
+def _is_run(name: str, root: Path) -> bool:
+    settings = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))["settings"]
+    return isinstance(settings, dict) and "model" in settings
 
 
 def load_readme_accuracy(root: str | Path | None = None) -> pd.DataFrame:

@@ -95,7 +95,10 @@ def fit(
     chosen_device = pick_device(device)
     model.to(chosen_device, memory_format=torch.channels_last)
     loader = recipe.make_loader(train, distributed.rank(), distributed.world_size())
-    state = RunState(model, recipe.make_optimizer(model), _identity(model, train, recipe, evaluate_on))
+    identity = _identity(model, train, recipe, evaluate_on)
+    if local_batch_norm and distributed.world_size() > 1:
+        identity["batch norm"] = f"local, {distributed.world_size()} processes"
+    state = RunState(model, recipe.make_optimizer(model), identity)
     checkpoint = Path(checkpoint) if checkpoint is not None else None
     with distributed.together(chosen_device):
         if checkpoint is not None:
@@ -169,10 +172,15 @@ def _run_epoch(
     images_per_second = count / (time.perf_counter() - start)
     measured = f"loss {row['train_loss']:.2f}"
     if evaluate_on is not None:
-        row[f"{evaluate_on.split}_accuracy"] = accuracy = _shared_evaluation(state.model, evaluate_on)
+        row[evaluation_column(evaluate_on)] = accuracy = _shared_evaluation(state.model, evaluate_on)
         measured = f"{evaluate_on.split} {accuracy:.1%}"
     bar.set_postfix_str(f"{epoch + 1}/{recipe.epochs} epochs, {measured}")
     return row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second}
+
+
+def evaluation_column(data: Cifar10) -> str:
+    """The history's column for the accuracy on `data`: never that of the images that are trained on."""
+    return "evaluated_accuracy" if data.split == "train" else f"{data.split}_accuracy"
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -116,6 +116,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(tmp_path, arch
         ("model", "another net", "model .*\n  -a net\n  \\+another net"),
         ("recipe", "epochs: 4\nbatch_size: 50", "recipe .*\n  -epochs: 3\n  \\+epochs: 4$"),
         ("data", "Cifar10 in part", "data .*\n  -Cifar10\n  \\+Cifar10 in part"),
+        ("batch norm", "local, 2 processes", "batch norm .*\n  \\+local, 2 processes$"),
     ],
 )
 def test_another_run_is_refused_with_what_differs(saved, name, now, said):
@@ -127,6 +128,14 @@ def test_another_run_is_refused_with_what_differs(saved, name, now, said):
     assert equal(state, before)
     unchanged = set(IDENTITY) - {name}
     assert not any(f"{other} (-" in str(caught.value) for other in unchanged)
+
+
+def test_a_setting_that_only_the_checkpoint_has_is_a_difference_too(tmp_path):
+    path, state = tmp_path / "checkpoint.pt", make_state()
+    state.identity["batch norm"] = "local, 2 processes"
+    save_checkpoint(path, state)
+    with pytest.raises(CheckpointError, match=r"(?s)another run.*\n  -local, 2 processes$"):
+        load_checkpoint(path, make_state())
 
 
 def test_a_long_difference_is_cut(saved):

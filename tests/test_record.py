@@ -389,6 +389,13 @@ def test_a_sweep_is_one_table_and_resumable(tmp_path):
     assert load_run("final", tmp_path / "data" / "runs").settings["recipe"]["peak_lr"] == linear["peak_lr"].iloc[0]
 
 
+def test_a_group_may_hold_more_than_runs():
+    runs = load_runs(["schedules_peaks", "resnet8_bundled", "fast_ablation_0"])
+    assert set(runs["run"]) == {"resnet8_bundled"}
+    with pytest.raises(FileNotFoundError, match="None of these runs"):
+        load_runs(["schedules_peaks"])
+
+
 def test_a_sweep_in_which_every_run_diverges_is_recorded_as_such(tmp_path):
     hopeless = PeakSweep("sweep", (short("constant"),), (1e20, 1e25), most=2)
     recorder(tmp_path).record(hopeless)
@@ -513,7 +520,13 @@ def test_the_command_lists_and_records_and_leaves_what_is_recorded(in_a_folder, 
     assert_same_results(in_a_folder, recorded)
     made = (in_a_folder / "data" / "runs" / "tiny.csv").read_bytes()
     assert run_here(monkeypatch, "tiny") == 0
-    assert "tiny is recorded already" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "tiny is recorded already" in output
+    for needless in re.search("delete (.*) and (.*)[.]", output).groups():
+        path = Path(needless)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "not begun" in record_module.Recorder(print).state(TINY)
+    (in_a_folder / "data" / "runs" / "tiny.csv").write_bytes(made)
     assert (in_a_folder / "data" / "runs" / "tiny.csv").read_bytes() == made
     assert run_here(monkeypatch) == 0
     assert re.search("tiny .* recorded", capsys.readouterr().out)

@@ -13,6 +13,7 @@ from torch import nn
 from resnet_lib import training
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import BatchLoader, load_cifar10, normalise
+from resnet_lib.fast import create_network
 from resnet_lib.models import create_model
 from resnet_lib.training import (
     Recipe,
@@ -332,6 +333,21 @@ def test_the_checkpoint_of_another_run_is_refused_with_what_differs(train, tmp_p
     with pytest.raises(CheckpointError, match=f"(?s)another run.*{said}"):
         fit(model, data, recipe, checkpoint=checkpoint, progress=False)
     assert checkpoint.read_bytes() == content
+
+
+def test_a_fast_networks_plain_twin_does_not_take_over_its_checkpoint(train, tmp_path):
+    recipe, checkpoint = replace(RECIPE, epochs=1, milestones=()), tmp_path / "checkpoint.pt"
+    fit(create_network("fast_resnet"), train[:10], recipe, checkpoint=checkpoint, progress=False)
+    with pytest.raises(CheckpointError, match="shortcut=False"):
+        fit(create_network("fast_resnet", shortcut="none"), train[:10], recipe, checkpoint=checkpoint, progress=False)
+
+
+def test_held_out_training_images_have_a_column_of_their_own(train):
+    model = linear_net()
+    history = fit(model, train[:60], replace(RECIPE, epochs=1, milestones=()), train[60:], progress=False)
+    assert history["evaluated_accuracy"].iloc[-1] == evaluate(model, train[60:])
+    alone = fit(linear_net(), train[:60], replace(RECIPE, epochs=1, milestones=()), progress=False)
+    assert history["train_accuracy"].tolist() == alone["train_accuracy"].tolist()
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_before_the_first_step(train, tmp_path):

@@ -588,8 +588,14 @@ stale, anew = "error_after", "error_recalibrated"
 harm = shortcuts.loc[0.9] - shortcuts.loc[1]
 print("shortcuts times 0.9, more than 10 points:", harm[stale] > 0.1)
 print("with statistics anew, fewer than 5:", harm[anew] < 0.05)
-print("times 1.25, anew, more than 20:", (shortcuts.loc[1.25] - shortcuts.loc[1])[anew] > 0.2)
-print("branches times 0.9, fewer than 10:", (branches.loc[0.9] - branches.loc[1])[stale] < 0.1)
+print(
+    "times 1.25, anew, more than 20:",
+    (shortcuts.loc[1.25] - shortcuts.loc[1])[anew] > 0.2,
+)
+print(
+    "branches times 0.9, fewer than 10:",
+    (branches.loc[0.9] - branches.loc[1])[stale] < 0.1,
+)
 
 # %% [markdown]
 # A factor on the shortcuts multiplies along the whole path, $0.9^9 \approx 0.4$ from the first block to the last, the same product as in notebook 02; on the branches it changes each contribution once. So with weaker shortcuts every batch norm gets smaller inputs than it remembers. Measured anew, that costs a point instead of 25: nearly all of the harm was stale.

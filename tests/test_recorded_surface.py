@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from resnet_lib import record as record_module
 from resnet_lib.data import DATA_DIR
 from resnet_lib.loss_surface import load_loss_surfaces, surface_grid, surface_of_trained
 from resnet_lib.plan import PLANNED, LossSurface
@@ -63,9 +64,9 @@ def test_a_sample_of_points_measured_again(network):
         assert row.error == pytest.approx(there.error, abs=0.02)
 
 
-def test_a_surface_is_recorded_and_loaded(tmp_path, monkeypatch):
+def test_a_surface_is_recorded_and_loaded(tmp_path):
     tiny = LossSurface("loss_surface", ("twin_resnet20_0",), points=2, images=6, seeds=(3, 4))
-    monkeypatch.setattr(record_module, "surface_of_trained", lambda item, name, weights: surface_of_trained(item, name))
+    shutil.copytree(DATA_DIR / "weights", tmp_path / "data" / "weights")
     recorder = Recorder(lambda *_: None, tmp_path / "runs", tmp_path / "data")
     assert recorder.state(tiny) == "not begun"
     recorder.record(tiny)
@@ -77,6 +78,10 @@ def test_a_surface_is_recorded_and_loaded(tmp_path, monkeypatch):
     assert provenance["settings"]["seeds"] == [3, 4]
     with pytest.raises(FileNotFoundError, match="git checkout data"):
         load_loss_surfaces(tmp_path)
+    # A missing network is told before the first is measured.
+    (tmp_path / "data" / "weights" / "twin_plain20_0.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="twin_plain20_0"):
+        recorder.record(replace(tiny, networks=("twin_resnet20_0", "twin_plain20_0"), points=10**6))
 
 
 def test_steps_may_be_a_few_of_the_grid():

@@ -729,7 +729,7 @@ print("fitted temperature above 1, so it was too sure:", T > 1.05)
 print("mean gap below 6 points, before and after:", max(gaps) < 0.06)
 
 # %% [markdown]
-# Nearly: most intervals hold the diagonal. The fitted **temperature** divides all logits by one number $T$. It changes no answer, only how sure each is, and above 1 it makes the network less sure. It was fitted on one half of the images and judged on the other;
+# Three of four, where its mean confidence is 85%: there it is a little too sure. Nearly all other intervals hold the diagonal. The fitted **temperature** divides all logits by one number $T$. It changes no answer, only how sure each is, and above 1 it makes the network less sure. It was fitted on one half of the images and judged on the other;
 # on 500 images its gain cannot be told from chance. Guo et al. (2017) found deep networks far *too* sure. Theirs were trained for much longer, and this one for 12 epochs, with a training error still near 18%: a network that gets its training images wrong has a reason to be modest.
 
 # %% [markdown]
@@ -751,17 +751,22 @@ norms = [part.flatten(1).norm(dim=1) for part in (filters, weights)]
 print("norms agree:", torch.allclose(*norms))
 
 # %% [markdown]
-# The surfaces of the two twins were recorded: 21 × 21 points each, on 250 training images, in both directions from -1 to 1. (One unit moves each filter by its own length, at a right angle or nearly so: it is a long way.)
+# The surfaces of the twins of 20 and 56 layers were recorded: 21 × 21 points each, on 250 training images, in both directions from -1 to 1. (One unit moves each filter by its own length, at a right angle or nearly so: it is a long way.)
 #
-# **Predict.** At 20 layers, will the plain network's surface look like chaos beside its twin's?
+# **Predict.** At 20 layers, will the plain network's surface look like chaos beside its twin's? And at 56?
 
 # %%
-recorded, how = load_loss_surfaces()
-surfaces = {
-    name: recorded[network] for name, network in zip(nets, how["settings"]["networks"])
-}
+recorded, _ = load_loss_surfaces()
+pairs = {}
+for depth in (20, 56):
+    pairs[depth] = {
+        f"plain, {depth} layers": recorded[f"twin_plain{depth}_0"],
+        f"residual, {depth} layers": recorded[f"twin_resnet{depth}_0"],
+    }
 plots.show(
-    anatomy_figures.surface_contours(surfaces, "At 20 layers both are one smooth bowl"),
+    anatomy_figures.surface_contours(
+        pairs[20], "At 20 layers both are one smooth bowl"
+    ),
     alt="Contours of the loss around the trained weights, plain and residual side by side. "
     "Both are one round bowl with its bottom at or beside the star in the middle. The residual "
     "one is deeper, 0.5 against 0.6, and its contours lie closer on the right side.",
@@ -769,27 +774,43 @@ plots.show(
 
 # %%
 plots.show(
-    anatomy_figures.surface_mountains(surfaces, "The same, seen from the side"),
-    alt="The same two surfaces in three dimensions, the height the loss on a logarithmic "
-    "scale: two smooth bowls of one shape, with rims between 2 and 4 and no second "
-    "valley; the residual bowl reaches deeper.",
+    anatomy_figures.surface_contours(
+        pairs[56], "At 56 the plain one is shallow and crumpled"
+    ),
+    alt="The same for 56 layers. Plain: a few contours with dents and bays around a shallow "
+    "bottom at 1.7, rising to 2 or 3. Residual: a round bowl with many close contours, from 0.8 "
+    "in the middle to 2 or 3.",
 )
 
 # %%
-from scipy.ndimage import minimum_filter
-
-from resnet_lib.loss_surface import surface_grid
-
-for name, table in surfaces.items():
-    steps, grid = surface_grid(table)
-    valleys = (minimum_filter(grid, 3) == grid).sum()
-    middle, top = grid[10, 10], grid.max()
-    print(f"{name}: {middle:.1f} in the middle, up to {top:.0f}, valleys: {valleys}")
+plots.show(
+    anatomy_figures.surface_mountains(pairs[56], "56 layers, seen from the side"),
+    alt="The surfaces of 56 layers in three dimensions, the height the loss on a "
+    "logarithmic scale. Plain: a shallow plate with folds and a rough rim. Residual: a smooth "
+    "deep bowl that bends over only at its rim.",
+)
 
 # %% [markdown]
-# No chaos: one valley each (its lowest point lies one grid step beside the star: these are 250 of the 25,000 training images, and batch norm runs in another mode than when such a network is used, as you will see), smooth all the way to where the loss is that of guessing and more. The residual bowl is deeper, which is its lower training loss, and no wider. **Here the picture does not tell the twins apart**, though one of them trains better. It agrees with Li et al., who
-# saw plain networks of 20 layers smooth and those of 56 chaotic. Only the deep ones can show what they saw; their surfaces are still to be recorded.
+# How crumpled is crumpled? Walk along each row and each column of the grid. Through a bowl such a walk goes down and then up: it *turns* once, or not at all. Count the turns.
+
+# %%
+from resnet_lib.loss_surface import surface_grid
+
+for pair in pairs.values():
+    for name, table in pair.items():
+        _, grid = surface_grid(table)
+        walks = np.concatenate([grid, grid.T])
+        turns = (np.diff(np.sign(np.diff(walks)), axis=1) != 0).sum(axis=1)
+        print(f"{name:20} turns of a walk: {turns.mean():.1f}, at most {turns.max()}")
+
+# %% [markdown]
+# At 20 layers there is no chaos: one bowl each, smooth all the way to where the loss is that of guessing and more. (The lowest point lies one grid step beside the star: these are 250 of the 25,000 training images, and batch norm runs in another mode than when such a network is used, as you will see.) The residual bowl is deeper, which is its lower training loss, and no wider. **Here the picture does not tell the twins apart**, though one of them trains better.
 #
+# At 56 it does. The residual surface is still a bowl nearly everywhere. The plain one is a crumpled plate: its walks turn three times, one of them eleven times. That agrees with Li et al., who saw plain networks of 20 layers smooth and those of 56 chaotic, though "chaos" would say too much of ours: it too has one hollow in its middle, and a grid of steps of 0.1 shows nothing finer.
+#
+# But what does it *show*? These are the weights at which training had *arrived*, and the plain net had not arrived anywhere: its loss there is 1.7, and its first layers are frozen, far out (section 2). Is the surface crumpled because the net is plain, or because it is hardly trained? Two networks with such different losses cannot tell. Nor is it known whether training ever met these folds.
+
+# %% [markdown]
 # Is the recording what this machine would measure? A small grid, live, whose points are all in the large one:
 
 # %%
@@ -831,7 +852,7 @@ print("corners more than twice as high:", (higher > 2).sum(), "of", len(both))
 # - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still does not learn and the residual one does.
 # - **Directions fail too**: at the start, with logits of equal size, the plain net's gradient keeps some four tenths of a promised fall of the loss by 0.1, and its twin's seven. Why, and whether that is the whole of it, is disputed.
 # - In surgery on the residual net half of the damage or more was stale statistics. A plain network does not survive a cut; a residual one of nine blocks does, at a price.
-# - A class's accuracy on 100 images comes with an interval of 11 to 19 points; a loss surface comes with a mode of batch norm.
+# - A class's accuracy on 100 images comes with an interval of 11 to 19 points; a loss surface comes with a mode of batch norm. At 56 layers the plain one is crumpled and its twin's a bowl; whether because it is plain or because it is hardly trained, two networks cannot tell.
 
 # %% [markdown]
 # ## Exercises

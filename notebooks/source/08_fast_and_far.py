@@ -16,11 +16,11 @@
 # | | |
 # | --- | --- |
 # | **Question** | How much of the README's computing is needed for its accuracy, and what do more processors buy? |
-# | **Afterwards you can** | count what a training costs before you start it; tell the tricks that save arithmetic from those that do it faster; explain whitening, Muon and small images, and switch each off; say what half precision endangers; train in two processes and show that the weights are the same, to rounding; predict what 1,000 GPUs would do, and distrust it in the right places |
-# | **You need** | [notebook 05](05_training.ipynb); singular values (notebook 02, section 3) for section 4 |
+# | **Afterwards you can** | count what a training costs before you start it; tell the tricks that save arithmetic from those that do it faster; explain whitening, Muon and small images, and switch each off; say what half precision endangers; train in two processes, and hold their weights against those of one; predict what 1,000 GPUs would do, and distrust it in the right places |
+# | **You need** | [notebook 05](05_training.ipynb) and [notebook 06](06_learning_rate_schedules.ipynb); singular values (notebook 02, section 3) for section 4 |
 # | **Time** | 50 minutes to read; the cells run in under a minute on two processor cores |
 #
-# The README trains for 150 epochs. On two cores without a GPU that is days. This notebook goes the other way: first *down*, to a residual network that learns
+# The README trains for 150 epochs. On two cores without a GPU that is one day to several. This notebook goes the other way: first *down*, to a residual network that learns
 # CIFAR-10 with a sixtieth of the arithmetic, then *out*, to many machines. (What runs here runs on the 5,000 bundled images.)
 
 # %%
@@ -88,8 +88,8 @@ readme_cost = images * workload(networks["README's network"], "").flops
 print(f"the README's run: {readme_cost / 1e15:.0f} PFLOP (10¹⁵ operations)")
 
 # %% [markdown]
-# How long is that? A CPU core of a laptop does some tens of billions in a second, if it is kept busy. Measure yours, with the best case there is:
-# a product of two large matrices. (The output of this cell is your machine's own.)
+# How long is that? A CPU core of a laptop does some tens of billions in a second, if it is kept busy. Measure yours, with a simple case:
+# a product of two large matrices. (Convolutions may be slower, or on some processors twice as fast. The output of this cell is your machine's own.)
 
 # %% tags=["nbval-ignore-output"]
 a, b = torch.randn(2, 2048, 2048)
@@ -129,7 +129,7 @@ plots.show(
 )
 
 # %% [markdown]
-# The epochs: an eighth of them. The network saves a factor of five, small images one of 1.5. In all the recipe costs about a
+# The epochs: an eighth of them. The network saves a factor of five, small images one of 1.6 (of which Muon takes a little back: section 4). In all the recipe costs about a
 # sixtieth of the README's run. That is what it *costs*; whether it gets as far is another question, and section 6 has the runs.
 #
 # ### Faster
@@ -165,7 +165,7 @@ axes.set(title="A step's time, by what it goes to", xlabel="share of the time (%
 plots.show(
     figure,
     alt="Bars: shares of the time of one training step of ResNet-20. Convolution takes "
-    "three quarters; batch norm, ReLU and additions a fifth or a quarter.",
+    "some seven tenths; batch norm, ReLU and additions a fifth or a quarter.",
 )
 
 # %% [markdown]
@@ -198,13 +198,13 @@ plots.show(
 
 # %% [markdown]
 # Each is the median over seven rounds, in which the three took turns. Against the README's way the loop is worth about 30% with ResNet-20, and a tenth with the README's large network: there the arithmetic is nearly all there is, and every loop leaves it to the same library.
-# The usual way comes last here. It has two worker processes to prepare images, on a machine whose *two* cores are busy computing already: perhaps that is why, but we did not take the two apart. (With another processor, without AVX-512, `fit` was ahead by 30% with ResNet-20 and by nothing with the large network: `benchmarks/README.md`.)
+# The usual way comes last here. It has two worker processes to prepare images, on a machine whose *two* cores are busy computing already: perhaps that is why, but we did not take the two apart. (AVX-512 are instructions that work on 16 numbers at once. With another processor, without them, `fit` was ahead by 30% with ResNet-20 and by nothing with the large network: `benchmarks/README.md`.)
 # No comparison with the factor of sixty. **Do less** comes first for a reason.
 
 # %% [markdown]
 # ## 2. A network for a CPU
 #
-# `fast_resnet` has three stages. Each is a convolution, max-pooling (of each 2 × 2 places the largest value is kept), batch norm, an activation, and one residual block, whose branch is a single convolution: `x + GELU(BN(conv(x)))`. GELU is a ReLU whose corner is rounded off.
+# `fast_resnet` has three stages. Each is a convolution, max-pooling (of each 2 × 2 places the largest value is kept), batch norm, an activation, and one residual block, whose branch is a single convolution: `x + GELU(BN(conv(x)))`. GELU is a ReLU whose corner is rounded off. In the end the largest value of each channel is kept, over all places, and a linear layer makes ten answers of the 256.
 
 # %%
 small = fast_resnet()
@@ -218,7 +218,7 @@ for name, shape in shapes.items():
     print(f"{name:22} {shape}")
 
 # %% [markdown]
-# Wide and shallow: seven trained layers, two million weights. Nothing stands on the shortcut: a stage's block passes `x` on as it is (notebook 02).
+# Wide and shallow: six trained convolutions and the linear layer, two million weights. Nothing stands on the shortcut: a stage's block passes `x` on as it is (notebook 02).
 #
 # Three details of its start. The convolutions begin as the *identity*, as far as their channels go: at first a convolution hands on its input in its first channels; those beyond are random. Batch norm's
 # scales are fixed at 1. And the last layer begins near zero: a network that knows nothing should not sound sure.
@@ -235,8 +235,8 @@ print(f"loss before the first step: {loss.item():.1f}; guessing: {math.log(10):.
 # ## 3. Whiten first
 #
 # Neighbouring pixels are nearly equal, and so are the three colours of one. For gradient descent that is bad: the directions in which the input varies much (how bright is this
-# patch?) are learnt quickly, those in which it varies little (where is an edge?) slowly. So the first layer of `fast_resnet` is not trained at all: it is computed
-# from patches of training images, such that its outputs are **uncorrelated and of the same size**.
+# patch?) are learnt quickly, those in which it varies little (where is an edge?) slowly. So the filters of `fast_resnet`'s first layer are not trained (only its 24 biases are): they are computed
+# from patches of training images, such that their outputs are **uncorrelated and of the same size**.
 #
 # A patch of 2 × 2 pixels in three colours is a vector $p$ of 12 numbers. With $C$ the mean of $p\,p^\top$ over all patches (the mean of $p$ is near 0), $C = \sum_i \lambda_i\, u_i u_i^\top$, the
 # filters are $u_i / \sqrt{\lambda_i}$. (The $u_i$ are the **eigenvectors** of $C$: directions that $C$ only stretches, $C u_i = \lambda_i u_i$, all at right angles to each other. The eigenvalue $\lambda_i$ is the mean square of the patches along $u_i$, so to divide by its root makes all directions equally large.)
@@ -271,12 +271,13 @@ plots.show(
         filters.flip(0).float().unflatten(1, (3, 2, 2)),
         "The filters, from the strongest direction to the weakest",
     ),
-    alt="Twelve small colour patches: the first is of one brightness, then come edges "
-    "and colour contrasts, at last checkered ones.",
+    alt="Twelve patches of two by two pixels. The first is of one brightness; the second and fifth "
+    "are plain colours, the third and fourth edges, the sixth a chequer; the lower row has coloured "
+    "edges and two coloured chequers.",
 )
 
 # %% [markdown]
-# The strongest direction is brightness; its variance is more than ten thousand times that of the weakest. The weakest are probably mostly noise, and to divide by their tiny deviation would blow it up: so
+# Grey is weight 0, brighter is positive and darker negative, colour by colour. The strongest direction is brightness; its variance is more than ten thousand times that of the weakest. The weakest are probably mostly noise, and to divide by their tiny deviation would blow it up: so
 # `whitening_filters` adds 0.0005 to every $\lambda$, which is nothing to the strong ones and nearly doubles the weakest. It gives each filter with both signs, since an activation lets only one of them through.
 
 # %% [markdown]
@@ -335,7 +336,7 @@ part = load_cifar10("train_part", size="bundled")
 part, held_out = part[:2000], part[2000:]
 views = F.interpolate(normalise(held_out.images), 20, mode="bilinear", antialias=True)
 
-# a batch a fifth as large: a fifth of what counts by images
+# a batch a fifth as large: a fifth of the rate and penalty that count by images
 tiny = replace(FAST_CPU.scaled_to(3), peak_lr=0.24, batch_size=100, low_epochs=3)
 tiny = replace(tiny, vector_lr=tiny.vector_lr / 5, weight_decay=tiny.weight_decay / 5)
 sgd = {"muon": False, "filter_momentum": 0.85}
@@ -354,10 +355,14 @@ for name, recipe in recipes.items():
 ahead = accuracy["Muon"] - max(accuracy[lr] for lr in (0.3, 1, 3))
 print("Muon ahead of SGD at its best rate by over 1 point:", ahead > 0.01)
 
+# %% tags=["nbval-ignore-output"]
+for name, value in accuracy.items():  # rounding may differ on your machine
+    print(name if name == "Muon" else f"SGD at {name}:", f"{value:.1%}")
+
 # %% [markdown]
-# By three to seven points, in four runs of ours with four seeds. That is one small comparison, on 2,500 images, at a budget where everything depends on learning *quickly*. Section 7 has a larger one.
+# Tried by hand with four seeds, Muon was ahead by three to seven points. That is one small comparison, on 2,500 images, at a budget where everything depends on learning *quickly*. Section 7 has a larger one.
 #
-# **A warning from our own kitchen.** An earlier version of this course found 25 points, in what is now section 7. It gave SGD rates of 0.05 to 0.2, a tenth and less of what suits it, and the last layer of either network began with weights nearly thirty times as large as now, so that the first loss was 6 to 9. Both were our mistakes, and neither broke anything: the networks trained, and reached 93%.
+# **A warning from our own kitchen.** An earlier version of this course found 25 points, in what is now section 7. It gave SGD rates of 0.05 to 0.2, a tenth and less of what suits it, and the last layer of either network began with weights nearly thirty times as large as now, so that the first loss was 6 to 9. And the biases had a rate 500 times too low: it was published for a loss *summed* over the batch, and ours is the mean. All three were our mistakes, and none broke anything: the networks trained, and reached 93%.
 # We found them when we read the published program again, line by line.
 
 # %%
@@ -387,6 +392,8 @@ print(f"Muon's share of all operations: {1 - without / with_muon:.0%}")
 # - **Flips in turn.** Usually each image is mirrored at random. Then after two epochs half of all images have been seen the same way round twice. Here an image that is mirrored in one epoch is not
 #   in the next: two epochs show all there is to see.
 # - **Moves of two pixels** each way, the gap filled with the image's own reflection.
+#
+# Two more are not about images, and need no picture. **Label smoothing**: the right class is asked for with a probability of 0.82 and each other one with 0.02, in place of 1 and 0, so that the network is not driven to be sure of everything. **High rates for biases**, batch norm's included: 26.5, by SGD, where 0.05 would be a usual one.
 
 # %%
 four = replace(FAST_CPU, epochs=4, low_epochs=2, batch_size=6)
@@ -425,8 +432,8 @@ plots.show(
 #
 # Now the whole recipe. The README's network ended at 94.4% of the *test* images (read off a picture, ±0.3), one view. Before the test set may be touched, everything has to be chosen: on the **validation split** (notebook 04), 5,000 training images that the network is not trained on.
 #
-# Why half of the rate that Muon's author publishes? His 0.24 is for batches of 2,000, and ours are of 500. Measured as in section 4, a step of Muon is as long as its rate, however small the batch and its gradient. Four times as many steps of noise, in random directions, add up to *twice* the way, the root of four: half the rate undoes that.
-# (An argument, not a proof: with the recipe as it is, 0.24 was not tried at this length.) And how many epochs? This run took twelve, seven of them with small images.
+# `FAST_CPU` trains in batches of 500, and the rate of its filters begins at 0.12: half of the 0.24 that Muon's author publishes for batches of 2,000. Why half? A step of Muon is as long as its rate (section 4), however small the batch. Four times as many steps of noise, in random directions, add up to *twice* the way, the root of four: half the rate undoes that.
+# (An argument, not a proof. The short runs of sections 4 and 7 have few steps, and use 0.24.) And how many epochs? This run took twelve, seven of them with small images.
 
 # %%
 run = load_run("fast_validation_12")
@@ -435,7 +442,7 @@ print(f"validation images: {run.history['validation_accuracy'].iloc[-1]:.1%}")
 print(f"        two views: {run.mirrored_accuracy:.1%}")
 
 # %% [markdown]
-# 93.7%, and 94.1% with two views: not yet the README's accuracy. `FAST_CPU` has 18 epochs. They had been chosen with the earlier recipe, with which 18 were ahead of 12 on the validation split (section 4 tells what was wrong with it); with this one they were not tried there. What decides is a **final run**: all 50,000 training images, measured on the test set after each epoch, and the *last* epoch counts, whatever the others were. Three seeds.
+# 93.7%, and 94.1% with two views: not yet the README's accuracy. `FAST_CPU` has 18 epochs. They had been chosen with the earlier recipe (section 4 tells what was wrong with it), at a rate of 0.24: 18 epochs had 93.3% of the validation images there, and 12 had 92.8. Half of the rate brought the 12 to 93.2; 18 at half the rate were not tried there, neither then nor with the recipe as it is. What decides is a **final run**: all 50,000 training images, measured on the test set after each epoch, and the *last* epoch counts, whatever the others were. Three seeds.
 #
 # (These are not the first final runs of this course. One of the earlier recipe, with the oversized last layer, had 93.6% and 94.0% with two views. That figure made us look again; what we then changed came from the published program, not from the figure. The record is in the repository's history.)
 #
@@ -455,6 +462,7 @@ print(f"training images, as moved: {final[0].history['train_accuracy'].iloc[-1]:
 # %%
 from resnet_lib.analysis import mean_interval
 
+# Student's interval over seeds: where the mean of very many seeds may be expected
 for name in views:
     mean, low, high = mean_interval(100 * views[name])
     print(f"{name}: mean {mean:.2f}%, from {low:.1f} to {high:.1f}")
@@ -469,12 +477,11 @@ for run in final:
     )
 
 # %% [markdown]
-# **They do not.** With two views the mean is 94.2%, with one 93.6%. A sixtieth of the arithmetic comes within a point of the README's accuracy, in 21 minutes on two cores, and that is what can be claimed today.
+# **They do not.** With two views the mean is 94.2%, with one 93.6%. A sixtieth of the arithmetic gets about a point below the README's accuracy, one view against one view, in 21 minutes on two cores, and that is what can be claimed today.
 #
-# Look at the first seed. It reached 94.4% with two views. Had it been the only one, as the README's run is the only one, this notebook would now say that the goal is reached; and with the second alone, that it is missed by a third of a point. That is what seeds are for. (The interval, from three of them, reaches from 93.6 to 94.7, and the README's single run has one as wide that
-# nobody has measured. With two views the two cannot be told apart; with one view all three seeds end below 94.4.)
+# Look at the first seed. It reached 94.4% with two views. Had it been the only one, as the README's run is the only one, this notebook would now say that the goal is reached; and with the second alone, that it is missed by a third of a point. That is what seeds are for. (The interval, from three of them, reaches from 93.6 to 94.7; the README's figure is a single run, whose interval nobody has measured. And two views against one flatter us: the README's network would presumably gain by them too. Like with like, one view each, all three seeds end below 94.4.)
 #
-# Why not more? All three end with 99.4% of their training images right, moved and mirrored as they are. So they have little left to learn from, and in that sense 18 epochs of this are too many: more change in the images, or larger steps, should help more than more epochs. That is a guess. It has to be tried on the validation split (the runs are planned: `python -m resnet_lib record --list`), for to choose by *these* figures would use up the test set.
+# Why not more? All three end with 99.4% of their training images right, moved and mirrored as they are. So they have little left to learn from, and in that sense 18 epochs of this are too many: more change in the images, or larger steps, should help more than more epochs. That is a guess. It has to be tried on the validation split (the runs are planned: `python -m resnet_lib record --list`), since choosing by *these* figures would use up the test set.
 
 # %%
 from resnet_lib.runs import load_readme_accuracy
@@ -490,7 +497,7 @@ plots.show(
         final,
         small_cost,
         ("the README's run", spent, readme["test_accuracy"].to_numpy()),
-        "A sixtieth of the arithmetic, and within a point",
+        "A sixtieth of the arithmetic, and about a point less",
     ),
     alt="Test accuracy against the operations spent, on a logarithmic axis; on the right from 88 percent up. Three seeds of "
     "fast_resnet stay between 40 and 77 percent while images are small, jump to 87 with the first large ones, and end at 93.4 to "
@@ -498,7 +505,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Two more things can be seen. While the images are small, accuracy on *large* ones is poor and jumps when they come: the curve there says nothing about how well the network learns. And much of what is gained at the end comes in the last epochs, when the rate falls to zero:
+# Two more things can be seen. While the images are small, accuracy on *large* ones is poor and jumps when they come: the curve there says nothing about how well the network learns. And the last five of the 18 epochs still bring three to four points, while the rate falls from a quarter of its peak to zero:
 # notebook 06, once more.
 
 # %% [markdown]
@@ -677,6 +684,9 @@ farther = apart(one, local) > 10 * apart(one, two)
 print("each normalises by itself, over ten times as far:", farther)
 folder.cleanup()
 
+# %% tags=["nbval-ignore-output"]
+print(f"largest difference: over all {apart(one, two):.0e}, local {apart(one, local):.0e}")
+
 # %% [markdown]
 # A rounding error: two processes add up the same numbers in another order. But that took some care, and the second line shows where. **Batch norm** takes mean and variance over the batch. If each process does that over its own
 # half, the network is another one. `fit` takes them over all processes' images, which costs one small exchange for each layer, forward and back; with `local_batch_norm=True` it does not. (Goyal et al. 2017 leave it local, with 32 images on each GPU:
@@ -692,7 +702,7 @@ folder.cleanup()
 #
 # $$T = \frac{n \cdot F}{R} + \frac{2(P-1)}{P} \cdot \frac{S}{\text{bandwidth}} + 2(P-1) \cdot \text{latency}$$
 #
-# with $n = \lceil B/P \rceil$ images for each, $F$ operations an image and $R$ operations a second. `resnet_lib.cost_model` adds what does not depend on the images (**overhead**: a step's kernels have to be started), lets the all-reduce run while the backward pass still works
+# with $n = \lceil B/P \rceil$ images of the batch's $B$ for each, $F$ operations an image and $R$ operations a second. `resnet_lib.cost_model` adds what does not depend on the images (**overhead**: a step's kernels have to be started), lets the all-reduce run while the backward pass still works
 # (overlap), and takes a tree instead of a ring where that is quicker. Its docstring has all of it.
 #
 # First hold it to what two processes on one machine really take. Its parameters were measured with one process, and from all-reduces by themselves; the steps of two processes it has to *predict*.
@@ -702,11 +712,11 @@ found = Measurements.load()
 print(f"{found.work.name}: {found.work.gradient_bytes / 1e6:.1f} MB of gradients")
 plots.show(
     scaling_figures.measured_and_predicted(
-        found, "Two processes: predicted well, but for batch norm over all"
+        found, "Arithmetic is predicted well, small exchanges are not"
     ),
     alt="Left: time of an all-reduce by message size, measured dots near a line that is "
-    "flat for small messages, where it runs below them, and rises for large. Right: seconds a step, measured and "
-    "predicted, for five settings.",
+    "flat for small messages, below the dots from 256 bytes to 256 kilobytes, and rises for large. Right: seconds a step, "
+    "measured for five settings, and predicted for three of them.",
 )
 
 # %%
@@ -715,10 +725,10 @@ for setting, row in steps.iterrows():
     print(f"{setting:36} predicted / measured: {row['predicted'] / row['seconds']:.1f}")
 
 # %% [markdown]
-# The first row is no prediction: the model was fitted to such steps, at several batch sizes, and passes between them. Two processes with their own batch norm come within a tenth; with batch norm over all the prediction is too low by a fifth or so, though it counts the 39 small exchanges (one forward and one back for each of 19 layers, and one for the loss).
-# Part of that is the line on the left, which runs below the dots for small messages; the rest is perhaps one process waiting for the other. We did not test it.
+# The first row is no prediction: the model was fitted to such steps, at several batch sizes, and passes between them. Two processes with their own batch norm come within a tenth. But that is no hard test: by the model their all-reduce is 2 milliseconds of nearly 400. The hard one is batch norm over all, with its 39 small exchanges (one forward and one back for each of 19 layers, and one for the loss). They should
+# cost 58 ms, and cost 144: the step is off by a fifth, the *communication* by a factor of 2.5. Part of that is the line on the left, which runs below the dots from 256 bytes on, where these exchanges are; the rest is perhaps one process waiting for the other. We did not test it.
 #
-# It was worth measuring, too, what two processes are to be compared *with*: one process on two threads. Against that they gain a tenth at best, and with batch norm over all they lose. On these two cores, threads do as well.
+# ("Each by itself" are two processes that exchange nothing. Like one process on two threads, they are there to compare with.) It was worth measuring what two processes are to be compared *with*: one process on two threads. Against that they gain a tenth at best, and with batch norm over all they lose. On these two cores, threads do as well.
 
 # %% [markdown]
 # Now far beyond what we can measure. ResNet-50 on photographs of 224 × 224 pixels, 1 to 1,024 GPUs. **None of this is measured here**: peak rates and bandwidths are from data sheets; that a fifth of the peak is
@@ -779,15 +789,15 @@ plots.show(
 # %% [markdown]
 # ## Summary
 #
-# - A residual network with a sixtieth of the README's arithmetic reached 93.6% of the test images, 94.2% with two views (mean of three seeds), in some 20 minutes on two cores. One of the three seeds alone would have told that the README's 94.4% is reached.
+# - A residual network with a sixtieth of the README's arithmetic reached 93.6% of the test images, 94.2% with two views (mean of three seeds), in some 20 minutes on two cores. Like with like, one view each, it misses the README's 94.4% by 0.8; one of the three seeds alone, with two views, would have told that it is reached.
 # - A published rate belongs to its batch size, to a loss that is summed or averaged, and to the size of the first weights. Look at the first loss: it should be that of guessing.
 # - In a short training of this network the falling rate is worth some 28 points, Muon five, and shortcuts about half a point, if that: it is seven layers deep.
 # - The loop around a network is worth tens of percent at best, network and recipe a factor of sixty in arithmetic. Count first.
-# - A fifth of the time or more goes to what is hardly any arithmetic: batch norm and ReLU move memory.
+# - In ResNet-20 a fifth of the time or more goes to what is hardly any arithmetic: batch norm and ReLU move memory.
 # - Whitening, Muon, small images and flips in turn are each a few lines, and each can be switched off.
 # - float16 lacks range and needs a scaled loss; bfloat16 lacks precision and needs weights in float32.
 # - Two processes can give the same weights as one, to rounding, if batch norm and the sharing of images are done with care.
-# - A model that predicts two processes within a fifth says what to look at with a thousand. It does not say what you will measure.
+# - A model predicted steps of two processes within a fifth, and what they spent on small exchanges wrong by a factor of 2.5. With a thousand it says what to look at, not what you will measure.
 
 # %% [markdown]
 # ## Exercises

@@ -1,6 +1,7 @@
 """Figures of what a classifier gets wrong: they draw what `resnet_lib.errors` and `analysis.class_accuracies` give."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +10,9 @@ from matplotlib.figure import Figure
 
 from resnet_lib.analysis import wilson_interval
 from resnet_lib.data import Cifar10
-from resnet_lib.plots import BLUE, GREY, ORANGE, headline, image_row
+from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, headline, image_row
+
+COLORS, MARKERS = (BLUE, ORANGE, GREEN), "os"
 
 
 def confusions(matrix: pd.DataFrame, title: str) -> Figure:
@@ -35,14 +38,14 @@ def confusions(matrix: pd.DataFrame, title: str) -> Figure:
 
 
 def class_accuracies(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
-    """Accuracy of each class with its interval, for one network or two; the lowest of the first at the bottom.
+    """Accuracy of each class with its interval, for one network or more; the lowest of the first at the bottom.
 
     tables: a name and what `resnet_lib.analysis.class_accuracies` returned.
     """
     order = next(iter(tables.values())).sort_values("accuracy").index
     figure, axes = plt.subplots(figsize=(7, 1.4 + 0.28 * len(order)), layout="constrained")
     shifts = np.linspace(-0.15, 0.15, len(tables)) if len(tables) > 1 else [0]
-    for (name, table), color, marker, shift in zip(tables.items(), (BLUE, ORANGE), "os", shifts, strict=False):
+    for (name, table), color, marker, shift in zip(tables.items(), cycle(COLORS), cycle(MARKERS), shifts):
         table = 100 * table.loc[order, ["accuracy", "low", "high"]]
         reach = [table["accuracy"] - table["low"], table["high"] - table["accuracy"]]
         places = np.arange(len(order)) + shift
@@ -78,7 +81,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], title: str) -> Figur
     )
     headline(figure, title)
     upper.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="confidence is accuracy")
-    for number, ((name, table), color, marker) in enumerate(zip(tables.items(), (BLUE, ORANGE), "os", strict=False)):
+    for number, ((name, table), color, marker) in enumerate(zip(tables.items(), cycle(COLORS), cycle(MARKERS))):
         filled = table[table["images"] > 0]
         right = (filled["accuracy"] * filled["images"]).round().astype(int)
         intervals = [wilson_interval(*counts) for counts in zip(right, filled["images"], strict=True)]

@@ -1,6 +1,7 @@
 """Pictures of notebook 08: what a training costs, where its speed comes from, and what fast runs reach."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +13,8 @@ from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, headline
 from resnet_lib.runs import Run
 
 Series = tuple[str, np.ndarray, np.ndarray]
-COLORS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED), "os^Dv"
+# One marker more than colours, so that a sixth line does not look like the first.
+COLORS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED), "os^DvP"
 
 
 def cost_in_steps(costs: Mapping[str, float], title: str) -> Figure:
@@ -61,7 +63,7 @@ def second_moments(tables: Mapping[str, Tensor], title: str) -> Figure:
 def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
     """Singular values in falling order, each line divided by its largest."""
     figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-    for (name, line), color, marker in zip(values.items(), COLORS, MARKERS, strict=False):
+    for (name, line), color, marker in zip(values.items(), cycle(COLORS), cycle(MARKERS)):
         line = line.sort(descending=True).values
         axes.plot(np.arange(1, len(line) + 1), line / line[0], color=color, marker=marker, markersize=3, label=name)
     axes.set(title=title, xlabel="direction, strongest first", ylabel="singular value\n(largest = 1)", yscale="log")
@@ -82,7 +84,7 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, titl
     for panel in panels:
         panel.plot(flop / 1e15, 100 * accuracy, color=GREY, label=name)
         panel.axhline(100 * accuracy[-1], color=GREY, linestyle="--", linewidth=1)
-    for run, color, marker in zip(runs, COLORS, MARKERS, strict=False):
+    for run, color, marker in zip(runs, cycle(COLORS), cycle(MARKERS)):
         recipe, column = run.settings["recipe"], run.history.filter(like="_accuracy").columns[-1]
         share = np.ones(len(run.history))
         share[: recipe["low_epochs"]] = small_cost
@@ -123,7 +125,7 @@ def small_for_float16(magnitudes: Mapping[str, np.ndarray], title: str) -> Figur
     figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
     everything = np.concatenate([values[values > 0] for values in magnitudes.values()])
     bins = np.geomspace(max(everything.min(), 1e-11), everything.max(), 80)
-    for (name, values), color in zip(magnitudes.items(), COLORS, strict=False):
+    for (name, values), color in zip(magnitudes.items(), cycle(COLORS)):
         axes.hist(values, bins, histtype="step", linewidth=2, color=color, label=name)
     # The smallest normal number, and half of the smallest of all, below which numbers are rounded to 0.
     normal, zero = 2.0**-14, 2.0**-25

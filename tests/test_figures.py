@@ -1,0 +1,132 @@
+"""Figures draw all that they are given, or say why they cannot."""
+
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from matplotlib.container import ErrorbarContainer
+
+from resnet_lib import error_figures, fast_figures, plots, scaling_figures, schedule_figures
+
+SEVEN = [f"number {number}" for number in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def look(line):
+    return to_hex(line.get_color()), line.get_marker(), line.get_linestyle()
+
+
+def of_seven(make):
+    """What is asked for, seven times, by name."""
+    return {name: make(number) for number, name in enumerate(SEVEN)}
+
+
+def flow(number):
+    return pd.DataFrame({"gradient_norm": [1.0, 2.0 + number]})
+
+
+def block_lines():
+    figure, axes = plt.subplots()
+    plots.block_lines(axes, of_seven(lambda number: [1.0, 2.0 + number]))
+    return figure
+
+
+def workers(number):
+    return pd.DataFrame({"workers": [1, 2], "speedup": [1.0, 1.5 + number], "efficiency": [1.0, 0.75]})
+
+
+def seeds(number):
+    return pd.DataFrame({0: [50.0, 60.0], 1: [52.0, 66.0 + number]})
+
+
+def classes(number):
+    index = ["cat", "dog"]
+    return pd.DataFrame({"accuracy": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7 + number / 100]}, index)
+
+
+OF_SEVEN = {
+    "gradient_norms": lambda: plots.gradient_norms(of_seven(flow), "Seven"),
+    "block_lines": block_lines,
+    "loss_along_steps": lambda: schedule_figures.loss_along_steps(
+        (1, 2), of_seven(lambda number: [-1, number]), {}, "Seven"
+    ),
+    "loss_by_step": lambda: schedule_figures.loss_by_step(
+        of_seven(lambda number: ([0, 1], [1, number])), "loss", "Seven"
+    ),
+    "bands_over_seeds": lambda: schedule_figures.bands_over_seeds(of_seven(seeds), "accuracy (%)", "Seven"),
+    "many_workers": lambda: scaling_figures.many_workers(of_seven(workers), "Seven"),
+    "singular_values": lambda: fast_figures.singular_values(
+        of_seven(lambda number: torch.tensor([1.0, 2.0 + number])), "Seven"
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", OF_SEVEN.values(), ids=OF_SEVEN)
+def test_seven_lines_are_drawn_and_can_be_told_apart(draw):
+    figure = draw()
+    drawn = [line for line in figure.axes[0].lines if line.get_label().startswith("number")]
+    assert [line.get_label().removesuffix(" (2 seeds)") for line in drawn] == SEVEN
+    assert len(set(map(look, drawn))) == 7
+
+
+def test_seven_schedules_are_drawn_and_can_be_told_apart():
+    (axes,) = schedule_figures.schedule_curves(of_seven(lambda number: [0.1, 0.01]), "Seven").axes
+    assert [patch.get_label() for patch in axes.patches] == SEVEN
+    looks = {(to_hex(patch.get_edgecolor()), str(patch.get_linestyle())) for patch in axes.patches}
+    assert len(looks) == 7
+
+
+def test_seven_histograms_are_drawn():
+    (axes,) = fast_figures.small_for_float16(of_seven(lambda number: np.array([1e-6, 1e-3])), "Seven").axes
+    assert set(SEVEN) <= {text.get_text() for text in axes.get_legend().get_texts()}
+
+
+def test_classes_of_three_networks_are_drawn():
+    three = {name: classes(number) for number, name in enumerate(SEVEN[:3])}
+    figure = error_figures.class_accuracies(three, "Three")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == SEVEN[:3]
+
+
+def test_networks_that_outnumber_the_colours_given_are_drawn():
+    (axes,) = plots.gradient_norms(of_seven(flow), "Seven", colors=["red"], markers="o").axes
+    assert len([line for line in axes.lines if line.get_label() in SEVEN]) == 7
+
+
+@pytest.mark.parametrize("titles", [["a"], ["a", "b", "c"], []])
+def test_each_image_wants_its_title(titles):
+    with pytest.raises(ValueError, match=f"2 images and {len(titles)} titles"):
+        plots.image_row(torch.zeros(2, 32, 32, 3, dtype=torch.uint8), titles)
+
+
+def test_a_row_without_images_is_refused():
+    with pytest.raises(ValueError, match="0 images"):
+        plots.image_row(torch.zeros(0, 32, 32, 3, dtype=torch.uint8), [])
+
+
+# Calibration
+
+
+def reliability_table(images, accuracy):
+    edges = np.linspace(0, 1, len(images) + 1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    columns = {"low": edges[:-1], "high": edges[1:], "images": images, "confidence": middle, "accuracy": accuracy}
+    return pd.DataFrame(columns)
+
+
+def test_three_calibrations_are_drawn_side_by_side():
+    tables = {name: reliability_table([20, 30], [0.2, 0.8]) for name in SEVEN[:3]}
+    upper, lower = error_figures.reliability_diagram(tables, "Three").axes
+    lines = [container for container in upper.containers if isinstance(container, ErrorbarContainer)]
+    assert [line.get_label() for line in lines] == SEVEN[:3]
+    bars = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bars in lower.containers for bar in bars)
+    assert len(bars) == 6
+    assert all(end <= start for (_, end), (start, _) in pairwise(bars)), "none hides another"

@@ -78,17 +78,27 @@ def image_row(images: Tensor, titles: Sequence[str], columns: int = 5) -> Figure
     return figure
 
 
+def evaluated_column(history: pd.DataFrame) -> str | None:
+    """The column of a history with the accuracy on the images that `fit` evaluated on; None if there were none."""
+    of_training = ("train_accuracy", "train_eval_accuracy")
+    return next((name for name in history if name.endswith("_accuracy") and name not in of_training), None)
+
+
 def accuracy_curve(
     history: pd.DataFrame, title: str, milestones: Sequence[int] = (), axes: Axes | None = None
 ) -> Figure:
-    """Accuracy by epoch in a history of `resnet_lib.training.fit`, with a dotted line before each milestone's epoch."""
+    """Accuracy by epoch in a history of `resnet_lib.training.fit`, with a dotted line before each milestone's epoch.
+
+    Where nothing was evaluated, that of training alone.
+    """
     if axes is None:
         _, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    held_out = next(name for name in ("test_accuracy", "validation_accuracy") if name in history)
+    evaluated = evaluated_column(history)
     marker = "." if len(history) <= 30 else None
     epochs = history["epoch"] + 1
     axes.plot(epochs, history["train_accuracy"], color=BLUE, marker=marker, label="training (augmented batches)")
-    axes.plot(epochs, history[held_out], color=ORANGE, marker=marker, label=held_out.removesuffix("_accuracy"))
+    if evaluated is not None:
+        axes.plot(epochs, history[evaluated], color=ORANGE, marker=marker, label=evaluated.removesuffix("_accuracy"))
     for number, epoch in enumerate(milestones):
         axes.axvline(epoch + 0.5, color=GREY, linestyle=":", label="learning rate drops" if number == 0 else None)
     axes.set(title=title, xlabel="epoch", ylabel="accuracy", ylim=(0, 1))

@@ -130,3 +130,34 @@ def test_three_calibrations_are_drawn_side_by_side():
     bars = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bars in lower.containers for bar in bars)
     assert len(bars) == 6
     assert all(end <= start for (_, end), (start, _) in pairwise(bars)), "none hides another"
+
+
+# Accuracy by epoch
+
+
+def history(*columns):
+    return pd.DataFrame({"epoch": [0, 1]} | {name: [0.1 * n, 0.1 * n + 0.3] for n, name in enumerate(columns, 1)})
+
+
+@pytest.mark.parametrize(
+    ("columns", "evaluated"),
+    [
+        (("train_accuracy", "test_accuracy"), "test"),
+        (("train_accuracy", "validation_accuracy"), "validation"),
+        (("train_accuracy", "train_eval_accuracy", "test_accuracy"), "test"),
+        (("train_accuracy", "evaluated_accuracy"), "evaluated"),
+    ],
+)
+def test_what_was_evaluated_is_drawn_beside_training(columns, evaluated):
+    table = history(*columns)
+    (axes,) = plots.accuracy_curve(table, "Accuracy").axes
+    training, other = axes.lines
+    assert training.get_ydata().tolist() == table["train_accuracy"].tolist()
+    assert other.get_ydata().tolist() == table[f"{evaluated}_accuracy"].tolist()
+    assert other.get_label() == evaluated
+
+
+@pytest.mark.parametrize("columns", [("train_accuracy",), ("train_accuracy", "train_eval_accuracy")])
+def test_where_nothing_was_evaluated_training_is_drawn_alone(columns):
+    (axes,) = plots.accuracy_curve(history(*columns), "Accuracy").axes
+    assert [line.get_label() for line in axes.lines] == ["training (augmented batches)"]

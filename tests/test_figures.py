@@ -7,10 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 
 from resnet_lib import error_figures, fast_figures, plots, scaling_figures, schedule_figures
+from resnet_lib.data import load_cifar10
+from resnet_lib.errors import confident_mistakes
 
 SEVEN = [f"number {number}" for number in range(7)]
 
@@ -130,6 +133,33 @@ def test_three_calibrations_are_drawn_side_by_side():
     bars = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bars in lower.containers for bar in bars)
     assert len(bars) == 6
     assert all(end <= start for (_, end), (start, _) in pairwise(bars)), "none hides another"
+
+
+def test_an_accuracy_of_fewer_than_five_images_is_none():
+    table = reliability_table([1, 4, 5, 0, 30], [1.0, 0.5, 0.6, np.nan, 0.8])
+    upper, lower = error_figures.reliability_diagram({"one": table, "few": table[:2]}, "Few").axes
+    line, nothing = (container[0] for container in upper.containers)
+    np.testing.assert_allclose(line.get_xydata(), [[50, 60], [90, 80]])
+    assert len(nothing.get_xydata()) == 0
+    assert [bar.get_height() for bar in lower.containers[0]] == [1, 4, 5, 0, 30], "the images are shown all the same"
+
+
+# Mistakes
+
+
+def test_mistakes_are_drawn_with_label_and_answer():
+    test = load_cifar10("test", "bundled")[:3]
+    wrong = pd.DataFrame({"index": [2, 0], "label": [8, 3], "predicted": [0, 5], "probability": [0.9, 0.8]})
+    figure = error_figures.mistake_wall(test, wrong, "Mistakes")
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["ship\nairplane? 90.0%", "cat\ndog? 80.0%"]
+    assert np.array_equal(figure.axes[0].images[0].get_array(), test.images[2])
+
+
+def test_where_there_are_no_mistakes_that_is_said():
+    test = load_cifar10("test", "bundled")[:3]
+    right = F.one_hot(test.labels, 10).double()
+    with pytest.raises(ValueError, match="no mistakes to draw"):
+        error_figures.mistake_wall(test, confident_mistakes(right, test.labels), "Mistakes")
 
 
 # Accuracy by epoch

@@ -14,6 +14,7 @@ from matplotlib.container import ErrorbarContainer
 from resnet_lib import error_figures, fast_figures, plots, scaling_figures, schedule_figures
 from resnet_lib.data import load_cifar10
 from resnet_lib.errors import confident_mistakes
+from resnet_lib.runs import Run
 
 SEVEN = [f"number {number}" for number in range(7)]
 
@@ -113,6 +114,53 @@ def test_each_image_wants_its_title(titles):
 def test_a_row_without_images_is_refused():
     with pytest.raises(ValueError, match="0 images"):
         plots.image_row(torch.zeros(0, 32, 32, 3, dtype=torch.uint8), [])
+
+
+# Accuracy by cost
+
+
+def fast_run(accuracies, two_views, low_epochs, seed=0):
+    recipe = {"epochs": len(accuracies), "low_epochs": low_epochs, "seed": seed}
+    table = pd.DataFrame({"train_accuracy": 0.99, "test_accuracy": accuracies})
+    return Run("fast", table, {"recipe": recipe}, 1, [], flop=10**15, mirrored_accuracy=two_views)
+
+
+def by_cost(*runs, other=(0.5, 0.8)):
+    series = ("another", np.array([1e15, 2e15]), np.array(other))
+    figure = fast_figures.accuracy_by_cost(runs, 0.5, series, "Cost")
+    left, right = figure.axes
+    marked = [line.get_xdata()[0] for line in left.lines if line.get_linestyle() == ":" and len(line.get_xdata())]
+    return [text.get_text() for text in figure.legends[0].get_texts()], marked, right
+
+
+def test_the_end_of_the_small_images_is_marked_where_there_are_any():
+    # Small images cost half: epochs of 1, 1, 2 and 2 sixths.
+    names, marked, right = by_cost(fast_run([0.3, 0.4, 0.8, 0.9], 0.91, 2), fast_run([0.3, 0.4, 0.8, 0.9], 0.91, 0, 1))
+    assert marked == [pytest.approx(2 / 6)]
+    assert "the last small images" in names
+    assert right.lines[2].get_ydata().tolist() == pytest.approx([30, 40, 80, 90])
+    assert right.lines[2].get_xdata().tolist() == pytest.approx([1 / 6, 2 / 6, 4 / 6, 1])
+    names, marked, _ = by_cost(fast_run([0.3, 0.4, 0.8, 0.9], 0.91, 0))
+    assert marked == []
+    assert "the last small images" not in names
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "two_views", "other"),
+    [
+        ([0.5, 0.938], 0.944, (0.8, 0.94)),
+        ([0.5, 0.97], 0.96, (0.8, 0.94)),
+        ([0.5, 0.96], 0.97, (0.8, 0.94)),
+        ([0.5, 0.9], 0.91, (0.97, 0.96)),
+        ([0.3, 0.5], 0.55, (0.2, 0.4)),
+    ],
+)
+def test_the_best_is_on_the_right_panel(accuracies, two_views, other):
+    _, _, right = by_cost(fast_run(accuracies, two_views, 1), other=other)
+    low, high = right.get_ylim()
+    best = 100 * max(*accuracies, two_views, *other)
+    assert best - 10 < low <= best - 6
+    assert best < high < best + 1
 
 
 # Calibration

@@ -152,11 +152,11 @@ class FastRecipe(Recipe):
     """A `Recipe` whose `peak_lr` is that of the filters, in Muon's steps, and which adds to it:
 
     vector_lr, head_lr: peak rates of biases and batch norm, and of the last layer, in SGD's steps on the mean loss.
-    filter_momentum: of the filters; `momentum` is that of the rest.
+    filter_momentum: of the filters; `momentum` is that of the rest. Both are Nesterov's, whatever `nesterov` says.
     muon: False trains the filters by SGD too.
     padding: pixels by which the images are moved at most each way, over their own mirror image.
     alternating_flip: each image is mirrored in every second epoch, not at random. K. Jordan 2024, §3.6.
-    low_resolution: images are scaled down to this size in the first `low_epochs` epochs.
+    low_resolution: images are scaled down to this size, 9 or more, in the first `low_epochs` epochs.
     """
 
     vector_lr: float = 25.0
@@ -173,10 +173,14 @@ class FastRecipe(Recipe):
         if min(self.peak_lr, self.vector_lr, self.head_lr) <= 0:
             rates = f"peak_lr={self.peak_lr}, vector_lr={self.vector_lr}, head_lr={self.head_lr}"
             raise ValueError(f"{rates}: all must be above 0, since each group's rate is a multiple of the first.")
-        if not 0 <= self.low_epochs <= self.epochs or self.low_resolution < 1 or not 0 <= self.padding < 32:
+        if not 0 <= self.filter_momentum < 1:
+            raise ValueError(f"filter_momentum={self.filter_momentum}: expected 0 or more, and less than 1.")
+        self._check_whole("low_epochs", "low_resolution", "padding")
+        # Of an image smaller than that `FastResNet`'s pooling leaves nothing.
+        if not 0 <= self.low_epochs <= self.epochs or self.low_resolution < 9 or not 0 <= self.padding < 32:
             raise ValueError(
                 f"low_epochs={self.low_epochs}, low_resolution={self.low_resolution}, padding={self.padding}: expected "
-                f"0 to epochs={self.epochs}, at least 1, and 0 to 31."
+                f"0 to epochs={self.epochs}, at least 9, and 0 to 31."
             )
 
     def scaled_to(self, epochs: int) -> "FastRecipe":

@@ -1,6 +1,7 @@
 """Pictures of notebook 08: what a training costs, where its speed comes from, and what fast runs reach."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,11 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, headline
+from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, evaluated_column, headline
 from resnet_lib.runs import Run
 
 Series = tuple[str, np.ndarray, np.ndarray]
-COLORS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED), "os^Dv"
+# One marker more than colours, so that a sixth line does not look like the first.
+COLORS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED), "os^DvP"
 
 
 def cost_in_steps(costs: Mapping[str, float], title: str) -> Figure:
@@ -61,7 +63,7 @@ def second_moments(tables: Mapping[str, Tensor], title: str) -> Figure:
 def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
     """Singular values in falling order, each line divided by its largest."""
     figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-    for (name, line), color, marker in zip(values.items(), COLORS, MARKERS, strict=False):
+    for (name, line), color, marker in zip(values.items(), cycle(COLORS), cycle(MARKERS)):
         line = line.sort(descending=True).values
         axes.plot(np.arange(1, len(line) + 1), line / line[0], color=color, marker=marker, markersize=3, label=name)
     axes.set(title=title, xlabel="direction, strongest first", ylabel="singular value\n(largest = 1)", yscale="log")
@@ -72,18 +74,20 @@ def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
 def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, title: str) -> Figure:
     """Accuracy on the images the runs were measured on after each epoch, against what the run had cost by then.
 
-    On the right the same from 88% up. A star at the end is the mean of two views, where the curve is of one. The cost
-    of an epoch is its share of the run's `flop`. small_cost: what a small image costs, of a large one. other: the name
-    of another run, its operations so far, and its accuracy (0 to 1) there.
+    On the right the same from 88% up, or from 6 points below the best. A star at the end is the mean of two views,
+    where the curve is of one. The cost of an epoch is its share of the run's `flop`. small_cost: what a small image
+    costs, of a large one. other: the name of another run, its operations so far, and its accuracy (0 to 1) there.
     """
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", width_ratios=(3, 2))
     headline(figure, title)
     name, flop, accuracy = other
+    best, small_images = 100 * accuracy.max(), False
     for panel in panels:
         panel.plot(flop / 1e15, 100 * accuracy, color=GREY, label=name)
         panel.axhline(100 * accuracy[-1], color=GREY, linestyle="--", linewidth=1)
-    for run, color, marker in zip(runs, COLORS, MARKERS, strict=False):
-        recipe, column = run.settings["recipe"], run.history.filter(like="_accuracy").columns[-1]
+    for run, color, marker in zip(runs, cycle(COLORS), cycle(MARKERS)):
+        recipe, column = run.settings["recipe"], evaluated_column(run.history)
+        best = max(best, 100 * run.history[column].max(), 100 * run.mirrored_accuracy)
         share = np.ones(len(run.history))
         share[: recipe["low_epochs"]] = small_cost
         pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
@@ -91,11 +95,14 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, titl
         for panel in panels:
             panel.plot(pflop, 100 * run.history[column], color=color, marker=marker, markersize=4, label=label)
             panel.plot(pflop[-1], 100 * run.mirrored_accuracy, "*", color=color, markersize=12, markeredgecolor="white")
-        panels[0].axvline(pflop[recipe["low_epochs"] - 1], color=GREY, linestyle=":", linewidth=1)
+        if recipe["low_epochs"]:
+            panels[0].axvline(pflop[recipe["low_epochs"] - 1], color=GREY, linestyle=":", linewidth=1)
+            small_images = True
     panels[0].plot([], [], "*", color=GREY, markersize=12, label="two views")
-    panels[0].plot([], [], ":", color=GREY, linewidth=1, label="the last small images")
+    if small_images:
+        panels[0].plot([], [], ":", color=GREY, linewidth=1, label="the last small images")
     panels[0].set(ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
-    panels[1].set(ylim=(88, 95.2))
+    panels[1].set(ylim=(min(88, best - 6), best + 0.75))  # room for half a star
     for panel in panels:
         panel.set(xscale="log", xlabel="PFLOP spent")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
@@ -123,7 +130,7 @@ def small_for_float16(magnitudes: Mapping[str, np.ndarray], title: str) -> Figur
     figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
     everything = np.concatenate([values[values > 0] for values in magnitudes.values()])
     bins = np.geomspace(max(everything.min(), 1e-11), everything.max(), 80)
-    for (name, values), color in zip(magnitudes.items(), COLORS, strict=False):
+    for (name, values), color in zip(magnitudes.items(), cycle(COLORS)):
         axes.hist(values, bins, histtype="step", linewidth=2, color=color, label=name)
     # The smallest normal number, and half of the smallest of all, below which numbers are rounded to 0.
     normal, zero = 2.0**-14, 2.0**-25

@@ -6,6 +6,7 @@ Colours are seaborn's colour-blind palette throughout: blue for training, orange
 import html
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -61,7 +62,12 @@ def image_wall(data: Cifar10, per_class: int = 10) -> Figure:
 
 
 def image_row(images: Tensor, titles: Sequence[str], columns: int = 5) -> Figure:
-    """Images (N, 32, 32, 3) uint8 with a line of text above each."""
+    """Images (N, 32, 32, 3) uint8 with a line of text above each.
+
+    Raises ValueError if there are no images, or not as many titles.
+    """
+    if len(images) == 0 or len(images) != len(titles):
+        raise ValueError(f"{len(images)} images and {len(titles)} titles: expected one or more, and one for each.")
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 2 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat:
@@ -72,17 +78,27 @@ def image_row(images: Tensor, titles: Sequence[str], columns: int = 5) -> Figure
     return figure
 
 
+def evaluated_column(history: pd.DataFrame) -> str | None:
+    """The column of a history with the accuracy on the images that `fit` evaluated on; None if there were none."""
+    of_training = ("train_accuracy", "train_eval_accuracy")
+    return next((name for name in history if name.endswith("_accuracy") and name not in of_training), None)
+
+
 def accuracy_curve(
     history: pd.DataFrame, title: str, milestones: Sequence[int] = (), axes: Axes | None = None
 ) -> Figure:
-    """Accuracy by epoch in a history of `resnet_lib.training.fit`, with a dotted line before each milestone's epoch."""
+    """Accuracy by epoch in a history of `resnet_lib.training.fit`, with a dotted line before each milestone's epoch.
+
+    Where nothing was evaluated, that of training alone.
+    """
     if axes is None:
         _, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    held_out = next(name for name in ("test_accuracy", "validation_accuracy") if name in history)
+    evaluated = evaluated_column(history)
     marker = "." if len(history) <= 30 else None
     epochs = history["epoch"] + 1
     axes.plot(epochs, history["train_accuracy"], color=BLUE, marker=marker, label="training (augmented batches)")
-    axes.plot(epochs, history[held_out], color=ORANGE, marker=marker, label=held_out.removesuffix("_accuracy"))
+    if evaluated is not None:
+        axes.plot(epochs, history[evaluated], color=ORANGE, marker=marker, label=evaluated.removesuffix("_accuracy"))
     for number, epoch in enumerate(milestones):
         axes.axvline(epoch + 0.5, color=GREY, linestyle=":", label="learning rate drops" if number == 0 else None)
     axes.set(title=title, xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
@@ -107,12 +123,15 @@ def gradient_norms(
     flows: Mapping[str, pd.DataFrame],
     title: str,
     column: str = "gradient_norm",
-    colors: Sequence[Any] = (ORANGE, BLUE, GREEN, PINK),
+    colors: Sequence[Any] = (ORANGE, BLUE, GREEN, PINK, PURPLE),
     markers: str = "os^D",
 ) -> Figure:
-    """A column of `resnet_lib.gradients.gradient_flow` by layer, a line for each network; zeros as in `log_line`."""
+    """A column of `resnet_lib.gradients.gradient_flow` by layer, a line for each network; zeros as in `log_line`.
+
+    colors, markers: by the order of the networks; from the start again where there are more of these.
+    """
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for (name, flow), color, marker in zip(flows.items(), colors, markers, strict=False):
+    for (name, flow), color, marker in zip(flows.items(), cycle(colors), cycle(markers)):
         values = flow[column].to_numpy()
         label = name if values.any() else f"{name} (exactly 0 throughout)"
         log_line(axes, np.arange(1, len(values) + 1), values, marker, color=color, markersize=3.5, label=label)
@@ -130,8 +149,8 @@ def headline(figure: Figure, text: str) -> None:
 
 def block_lines(axes: Axes, curves: Mapping[str, ArrayLike], first: int = 0) -> None:
     """A line for each name, over the blocks `first`, `first` + 1, …; colour and marker by the order of the names."""
-    styles = zip((BLUE, RED, GREEN, PURPLE), "os^D", strict=True)
-    for (name, values), (color, marker) in zip(curves.items(), styles, strict=False):
+    colors, markers = (BLUE, RED, GREEN, PURPLE, ORANGE), "os^D"
+    for (name, values), color, marker in zip(curves.items(), cycle(colors), cycle(markers)):
         blocks = first + np.arange(len(values))
         axes.plot(blocks, values, marker=marker, markersize=4, color=color, label=name)
     axes.set_xlabel("block")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 from torch import nn
 from torch.optim import SGD, Optimizer
@@ -41,17 +42,33 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule!r}: expected one of {', '.join(map(repr, SCHEDULES))}.")
+        self._check_whole("epochs", "batch_size", "seed")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs={self.epochs}, batch_size={self.batch_size}: both must be at least 1.")
         if not 0 <= self.peak_lr < math.inf:
             raise ValueError(f"peak_lr={self.peak_lr}: expected a finite number, 0 or more.")
         object.__setattr__(self, "milestones", tuple(self.milestones))  # a list would make another recipe of it
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones={self.milestones}: expected epochs in rising order.")
+        if list(self.milestones) != sorted(self.milestones) or not all(epoch >= 0 for epoch in self.milestones):
+            raise ValueError(f"milestones={self.milestones}: expected epochs in rising order, 0 or more.")
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"factor={self.factor}: expected a finite number above 0.")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: expected 0 to epochs={self.epochs}.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum}: expected 0 or more, and less than 1.")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=True, momentum=0: Nesterov's steps need a momentum.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay={self.weight_decay}: expected a finite number, 0 or more.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing}: expected 0 or more, and less than 1.")
         if not 0 <= self.seed < 2**32:  # torch's CPU generator would drop the higher bits
             raise ValueError(f"seed={self.seed}: expected 0 to 2³² - 1.")
+
+    def _check_whole(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(getattr(self, name), Integral):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected a whole number.")
 
     def learning_rate(self, epoch: float, interval: float = 1) -> float:
         """The rate at `epoch` (0 is the start, 2.5 half-way through the third); `interval`: see `one_cycle`."""

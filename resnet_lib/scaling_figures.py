@@ -1,6 +1,7 @@
 """Pictures of the cost model: what was measured with what it predicts, and what it says of many workers."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,7 +49,8 @@ def many_workers(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """Speed-up and efficiency by workers, a line for each table of `resnet_lib.cost_model.scaling`."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
     headline(figure, title)
-    for (name, table), color, marker in zip(tables.items(), (BLUE, ORANGE, GREEN, RED, PURPLE), "os^Dv", strict=False):
+    colors, markers = (BLUE, ORANGE, GREEN, RED, PURPLE), "os^DvP"
+    for (name, table), color, marker in zip(tables.items(), cycle(colors), cycle(markers)):
         style = {"color": color, "marker": marker, "markersize": 4, "label": name}
         left.plot(table["workers"], table["speedup"], **style)
         right.plot(table["workers"], table["efficiency"], **style)

@@ -1,6 +1,7 @@
 """Figures of learning-rate schedules: the rates, what drops bought, and why; they draw what `analysis` measures."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,16 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from resnet_lib.plots import BLUE, BROWN, GREEN, GREY, ORANGE, PURPLE, RED, headline
+from resnet_lib.plots import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, RED, headline
 
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, BROWN)
+# One colour more than dashes, so that a sixth line does not look like the first.
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, BROWN, PINK)
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # lines can be told apart without their colours
 
 
 def schedule_curves(rates: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Learning rate of each epoch on a logarithmic axis, a line a schedule; a rate holds for its whole epoch."""
     figure, axes = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
-    for (name, values), color, dashes in zip(rates.items(), COLORS, DASHES, strict=False):
+    for (name, values), color, dashes in zip(rates.items(), cycle(COLORS), cycle(DASHES)):
         edges = np.arange(len(values) + 1)
         axes.stairs(values, edges, baseline=None, color=color, linestyle=dashes, linewidth=2, label=name)
     axes.set(title=title, xlabel="epoch, counted from 0", ylabel="learning rate", yscale="log")
@@ -117,7 +119,7 @@ def loss_along_steps(
     losses: change of the loss against the start, for each length.
     """
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for (name, changes), color, marker in zip(losses.items(), (ORANGE, BLUE, GREEN), "os^", strict=False):
+    for (name, changes), color, marker in zip(losses.items(), cycle((ORANGE, BLUE, GREEN, PURPLE)), cycle("os^")):
         axes.plot(lengths, changes, color=color, marker=marker, label=name)
     axes.axhline(0, color=GREY, linestyle=":")
     # The loss of a step far too long would press all else flat.
@@ -134,7 +136,7 @@ def loss_along_steps(
 def loss_by_step(branches: Mapping[str, tuple[Sequence[int], Sequence[float]]], ylabel: str, title: str) -> Figure:
     """Loss by step of training: a name, its steps and losses; a line each."""
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
-    for (name, (steps, losses)), color, dashes in zip(branches.items(), COLORS, DASHES, strict=False):
+    for (name, (steps, losses)), color, dashes in zip(branches.items(), cycle(COLORS), cycle(DASHES)):
         axes.plot(steps, losses, color=color, linestyle=dashes, linewidth=2, label=name)
     axes.set(title=title, xlabel="step", ylabel=ylabel)
     axes.legend()
@@ -161,7 +163,7 @@ def bands_over_seeds(curves: Mapping[str, pd.DataFrame], ylabel: str, title: str
     curves: a name and a table with a row an epoch and a column a seed.
     """
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    for (name, table), color, dashes in zip(curves.items(), COLORS, DASHES, strict=False):
+    for (name, table), color, dashes in zip(curves.items(), cycle(COLORS), cycle(DASHES)):
         epochs, seeds = np.arange(1, len(table) + 1), table.shape[1]
         axes.fill_between(epochs, table.min(axis=1), table.max(axis=1), color=color, alpha=0.2, linewidth=0)
         axes.plot(

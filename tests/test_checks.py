@@ -1,6 +1,7 @@
 """The exercises' checks: the folded solution passes, the stub gets a "not yet", known slips get their own diagnosis."""
 
 import ast
+import math
 import re
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def test_folded_solutions_pass_and_stubs_get_a_friendly_not_yet(path, capsys):
 
 WRONG_NUMBERS = [
     (start_here.numbers_per_image, 1024, "red, green and blue"),
+    (start_here.numbers_per_image, math.nan, "0 / 0"),
+    (start_here.numbers_per_image, torch.tensor(math.nan), "0 / 0"),
     (start_here.numbers_per_image, 10, "number of classes"),
     (start_here.numbers_per_image, 96, "one row"),
     (start_here.steps_per_epoch, 78, "the other 8"),

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -559,6 +560,11 @@ def test_slips_get_their_own_diagnosis(check, answer, diagnosis):
         ((1, 2, lambda number, seen=[]: seen.append(number) or len(seen) == 1), "what is random in it?"),
         ((1, 2, lambda number: number == 1), "✓ Right"),
         ((1, 2, lambda number: torch.tensor(number == 1)), "✓ Right"),
+        ((1, 2, lambda number: np.float64(number) == 1), "✓ Right"),
+        ((1, 2, lambda number: torch.tensor([True, number == 1])), "one truth value"),
+        ((1, 2, lambda number: np.array([True, number == 1])), "one truth value"),
+        ((1, 2, lambda number: torch.tensor(1.0)), "one truth value"),
+        ((1, 2, lambda number: None), "one truth value"),
     ],
 )
 def test_a_bug_of_ones_own(answer, told):

@@ -193,11 +193,28 @@ def test_each_kind_of_parameter_has_its_rate_and_its_decay_does_not_depend_on_it
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"peak_lr": 0.0}, {"vector_lr": 0.0}, {"head_lr": -1.0}, {"low_epochs": 3}, {"padding": -1}, {"padding": 32}],
+    [
+        {"peak_lr": 0.0},
+        {"vector_lr": 0.0},
+        {"head_lr": -1.0},
+        {"filter_momentum": 1.0},
+        {"filter_momentum": -0.1},
+        {"low_epochs": 3},
+        {"low_epochs": 0.5},
+        {"low_resolution": 8},
+        {"low_resolution": 20.5},
+        {"padding": -1},
+        {"padding": 32},
+    ],
 )
 def test_a_recipe_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
         replace(RECIPE, **wrong)
+
+
+def test_the_smallest_images_that_a_recipe_takes_can_be_trained_on(train):
+    smallest = replace(RECIPE, epochs=1, low_resolution=9)
+    assert fit(fast_resnet(widths=(4, 4, 4)), train, smallest, progress=False)["train_loss"].notna().all()
 
 
 def test_parameters_of_no_known_shape_are_trained_too():

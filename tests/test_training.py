@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -426,19 +427,54 @@ def test_devices_that_are_there():
     [
         ({"schedule": "step"}, "schedule='step'.*'multi_step'"),
         ({"epochs": 0}, "epochs=0"),
+        ({"epochs": 2.5}, "epochs=2.5: expected a whole number"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 40.0}, "batch_size=40.0: expected a whole number"),
         ({"peak_lr": -0.1}, "peak_lr=-0.1"),
         ({"peak_lr": math.nan}, "peak_lr=nan"),
         ({"milestones": (110, 80)}, r"milestones=\(110, 80\).*rising"),
+        ({"milestones": (-1, 2)}, r"milestones=\(-1, 2\).*0 or more"),
+        ({"milestones": (math.nan,)}, r"milestones=\(nan,\)"),
+        ({"factor": 0.0}, "factor=0.0"),
+        ({"factor": -0.1}, "factor=-0.1"),
+        ({"factor": math.inf}, "factor=inf"),
+        ({"factor": math.nan}, "factor=nan"),
+        ({"momentum": -0.1}, "momentum=-0.1"),
+        ({"momentum": 1.0}, "momentum=1.0"),
+        ({"momentum": math.nan}, "momentum=nan"),
+        ({"momentum": 0.0, "nesterov": True}, "need a momentum"),
+        ({"weight_decay": -1e-4}, "weight_decay=-0.0001"),
+        ({"weight_decay": math.inf}, "weight_decay=inf"),
+        ({"weight_decay": math.nan}, "weight_decay=nan"),
+        ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"label_smoothing": math.nan}, "label_smoothing=nan"),
         ({"warmup_epochs": 4}, "warmup_epochs=4.*epochs=3"),
         ({"warmup_epochs": -1}, "warmup_epochs=-1"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": 2**32}, "seed=4294967296"),
+        ({"seed": 0.5}, "seed=0.5: expected a whole number"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(settings, said):
     with pytest.raises(ValueError, match=said):
         replace(RECIPE, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": np.int64(3)},
+        {"milestones": (0, 1.5)},
+        {"factor": 2},
+        {"momentum": 0},
+        {"weight_decay": 0},
+        {"label_smoothing": 0.99},
+    ],
+)
+def test_a_recipe_at_the_edge_of_what_can_be_is_taken(settings):
+    for name, value in settings.items():
+        assert getattr(replace(RECIPE, **settings), name) == value
 
 
 def test_milestones_in_a_list_make_the_same_recipe():

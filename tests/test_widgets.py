@@ -69,6 +69,10 @@ def test_live_curve_sends_every_accuracy_by_name():
     curve.update(pd.DataFrame({"epoch": [0, 1], "train_accuracy": [0.25, 0.5], "test_accuracy": [0.2, 0.4]}))
     assert curve.curves == [["train", 0.25, 0.5], ["test", 0.2, 0.4]]
     assert repr(curve) == "LiveCurve(epochs=8)"
+    curve.update(pd.DataFrame({"epoch": [0], "train_accuracy": [0.25], "evaluated_accuracy": [0.2]}))
+    assert curve.curves == [["train", 0.25], ["evaluated", 0.2]]
+    curve.update(pd.DataFrame({"epoch": [0], "train_accuracy": [0.25]}))
+    assert curve.curves == [["train", 0.25]], "nothing was evaluated"
 
 
 # Gradient-flow lab

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from resnet_lib.checks.judging import check_test
+from resnet_lib.checks.judging import check_test, is_truth_value
 from resnet_lib.checks.suspect_inputs import AUGMENTATIONS, INPUTS, MIXUPS
 from resnet_lib.checks.suspect_loops import EVALUATIONS, KEEPERS, LOOPS
 from resnet_lib.checks.suspect_nets import ANSWERS, BLOCKS, LEARNERS, STAGES
@@ -170,10 +170,10 @@ def _always(find: Callable, subject: object, expected: bool, name: str, look: st
             why = "A test has to survive what it judges: catch the error, and return False."
             say_wrong(f"{expected} for {name}", f"{type(error).__name__}: {error}", why, look)
             return False
-        if verdict is not expected and not (hasattr(verdict, "item") and verdict.item() is expected):
+        if not is_truth_value(verdict) or bool(verdict) is not expected:
             why = "It gave the right answer before: what is random in it?" if number else "That is the wrong way round."
-            if not isinstance(verdict, bool):
-                why = "A test answers with True or False."
+            if not is_truth_value(verdict):
+                why = "A test answers with one truth value, True or False."
             say_wrong(f"{expected} for {name}", f"{verdict!r:.60}", why, look)
             return False
     return True

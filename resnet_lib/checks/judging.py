@@ -41,7 +41,7 @@ def check_test(function: object, subjects: Sequence[Subject], arguments: tuple, 
         if verdict is ...:
             say_not_yet()
             return
-        if not _is_truth_value(verdict):
+        if not is_truth_value(verdict):
             given = f"{repr(verdict)[:60]}, of type {type(verdict).__name__}"
             why = "Is a `return` missing?" if verdict is None else "A test answers with one truth value."
             say_wrong("True or False", given, why, look)
@@ -50,7 +50,8 @@ def check_test(function: object, subjects: Sequence[Subject], arguments: tuple, 
     _say_how_it_judged(subjects, verdicts, what, look)
 
 
-def _is_truth_value(verdict: object) -> bool:
+def is_truth_value(verdict: object) -> bool:
+    """Whether it is a single True or False, as Python, NumPy or torch has it."""
     is_tensor = isinstance(verdict, Tensor) and verdict.numel() == 1 and verdict.dtype == torch.bool
     return is_tensor or isinstance(verdict, bool | np.bool_)
 

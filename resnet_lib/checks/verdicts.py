@@ -43,6 +43,8 @@ def check_number(
         say_right(what)
         return
     known = [text for wrong, text in diagnoses.items() if math.isclose(answer, wrong, rel_tol=rel_tol)]
+    if math.isnan(answer):
+        known = ["NaN is what 0 / 0 or ∞ - ∞ gives: find the step where it arises."]
     size = "too large" if answer > right else "too small"
     say_wrong(expected, f"{answer:g}", known[0] if known else f"It is {size}.", look)
 

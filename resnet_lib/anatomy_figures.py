@@ -15,12 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from resnet_lib.loss_surface import surface_grid
-from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, RED, headline
+from resnet_lib.plots import BLUE, GREEN, GREY, KIND_COLORS, ORANGE, RED, headline, kind_color
 
 LEVELS = 16  # contours, equally far apart on the logarithm of the loss
-# Plain is orange and residual blue, as in the figures of gradients.
 KINDS = {"none": "plain", "A": "residual", "B": "residual", "C": "residual"}
-KIND_COLORS = {"plain": ORANGE, "residual": BLUE}
 MARKERS = "os^Dv"
 
 
@@ -128,7 +126,7 @@ def curves(series: Mapping[str, pd.Series], xlabel: str, ylabel: str, title: str
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     seen = set()
     for (name, values), marker in zip(series.items(), MARKERS, strict=False):
-        color = _kind_color(name) or GREY
+        color = kind_color(name) or GREY
         dashes = "--" if color in seen else "-"
         seen.add(color)
         marker = marker if len(values) < 20 else None
@@ -164,7 +162,7 @@ def dropped_blocks(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     )
     headline(figure, title)
     for axes, (name, table) in zip(panels[:, 0], tables.items(), strict=True):
-        color = _kind_color(name) or BLUE
+        color = kind_color(name) or BLUE
         places = np.arange(len(table))
         hatches = ["///" if changes else "" for changes in table["changes_shape"]]
         axes.bar(places, 100 * table["error_after"], color=color, hatch=hatches, edgecolor="white", linewidth=0)
@@ -180,11 +178,6 @@ def dropped_blocks(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     panels[-1, 0].set_xlabel("dropped block (stage.block)")
     figure.legend(handles=_surgery_legend(tables), loc="outside lower center", ncols=4)
     return figure
-
-
-def _kind_color(name: str) -> tuple[float, float, float] | None:
-    """That of the kind of network that a name begins with, such as "plain, 56 layers"."""
-    return next((color for kind, color in KIND_COLORS.items() if name.startswith(kind)), None)
 
 
 def _surgery_legend(tables: Mapping[str, pd.DataFrame]) -> list[Line2D]:
@@ -207,7 +200,7 @@ def errors_along(tables: Mapping[str, pd.DataFrame], column: str, xlabel: str, t
     (column "factor").
     """
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    colors = [_kind_color(name) for name in tables]
+    colors = [kind_color(name) for name in tables]
     if None in colors or len(set(colors)) < len(colors):
         colors = [BLUE, ORANGE, GREEN, RED]
     for (name, table), color, marker in zip(tables.items(), colors, MARKERS, strict=False):

@@ -27,8 +27,14 @@ from resnet_lib.data import Cifar10
 UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
 
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = sns.color_palette("colorblind")[:8]
+KIND_COLORS = {"plain": ORANGE, "residual": BLUE}
 
 sns.set_theme(style="whitegrid", palette="colorblind", rc={"axes.titlelocation": "left", "axes.titleweight": "bold"})
+
+
+def kind_color(name: str) -> tuple[float, float, float] | None:
+    """The colour of the kind of network that a name begins with, such as "plain, 56 layers"; None for other names."""
+    return next((color for kind, color in KIND_COLORS.items() if name.startswith(kind)), None)
 
 
 def show(figure: Figure, alt: str) -> None:

@@ -685,7 +685,9 @@ print("each normalises by itself, over ten times as far:", farther)
 folder.cleanup()
 
 # %% tags=["nbval-ignore-output"]
-print(f"largest difference: over all {apart(one, two):.0e}, local {apart(one, local):.0e}")
+print(
+    f"largest difference: over all {apart(one, two):.0e}, local {apart(one, local):.0e}"
+)
 
 # %% [markdown]
 # A rounding error: two processes add up the same numbers in another order. But that took some care, and the second line shows where. **Batch norm** takes mean and variance over the batch. If each process does that over its own

@@ -48,11 +48,11 @@ def accuracy_with_windows(
     axes.legend(loc="upper left")
     if inset is not None:
         first, last, lowest, highest = inset
-        larger = axes.inset_axes((0.64, 0.38, 0.34, 0.31), xlim=(first, last), ylim=(lowest, highest))
+        larger = axes.inset_axes((0.64, 0.41, 0.34, 0.28), xlim=(first, last), ylim=(lowest, highest))
         _windows(larger, np.asarray(accuracy), gains, window)
         larger.tick_params(labelsize="small")
         # Behind its tick labels too, or the lines of the large axes would run through them.
-        behind = plt.Rectangle((0.575, 0.29), 0.425, 0.42, transform=axes.transAxes, facecolor="white", zorder=4)
+        behind = plt.Rectangle((0.59, 0.335), 0.41, 0.37, transform=axes.transAxes, facecolor="white", zorder=4)
         axes.add_patch(behind)
         axes.indicate_inset_zoom(larger)
     return figure
@@ -183,24 +183,13 @@ def bands_over_seeds(curves: Mapping[str, pd.DataFrame], ylabel: str, title: str
     return figure
 
 
-def differences_with_intervals(
-    differences: pd.DataFrame, unit: str, title: str, zoom: tuple[float, float] | None = None
-) -> Figure:
-    """What `analysis.paired_differences` found: a row a thing compared, its mean difference and interval.
-
-    zoom: draw the rows again from the lower to the upper of these two differences, where one of them is far out.
-    """
-    ranges = [None] if zoom is None else [None, zoom]
-    size = (7 if zoom is None else 9, 1.2 + 0.4 * len(differences))
-    figure, row = plt.subplots(1, len(ranges), figsize=size, layout="constrained", sharey=True, squeeze=False)
+def differences_with_intervals(differences: pd.DataFrame, unit: str, title: str) -> Figure:
+    """What `analysis.paired_differences` found: a row a thing compared, its mean difference and interval."""
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(differences)), layout="constrained")
+    for place, (_, row) in enumerate(differences.iterrows()):
+        _interval(axes, place, row["difference"], row["low"], row["high"], BLUE, "o", "difference")
+    axes.axvline(0, color=GREY, linestyle=":")
+    axes.set(yticks=range(len(differences)), yticklabels=differences.index, ylim=(len(differences) - 0.5, -0.5))
     headline(figure, title)
-    for axes, limits in zip(row[0], ranges, strict=True):
-        for place, (_, found) in enumerate(differences.iterrows()):
-            _interval(axes, place, found["difference"], found["low"], found["high"], BLUE, "o", "difference")
-        axes.axvline(0, color=GREY, linestyle=":")
-        axes.set(yticks=range(len(differences)), yticklabels=differences.index, ylim=(len(differences) - 0.5, -0.5))
-        if limits is not None:
-            axes.set(xlim=limits)
-            axes.set_title("the same, larger", fontsize="medium", fontweight="normal")
     figure.supxlabel(unit, fontsize="medium")
     return figure

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from resnet_lib.loss_surface import surface_grid
 from resnet_lib.plots import BLUE, GREEN, GREY, KIND_COLORS, ORANGE, RED, headline, kind_color
 
-LEVELS = 16  # contours, equally far apart on the logarithm of the loss
+LEVELS = 13  # contours, equally far apart on the logarithm of the loss
 KINDS = {"none": "plain", "A": "residual", "B": "residual", "C": "residual"}
 MARKERS = "os^Dv"
 
@@ -199,7 +199,7 @@ def errors_along(tables: Mapping[str, pd.DataFrame], column: str, xlabel: str, t
     tables: a name and a table with `column`, error_after and perhaps error_recalibrated, such as of `scale_all_blocks`
     (column "factor").
     """
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
     colors = [kind_color(name) for name in tables]
     if None in colors or len(set(colors)) < len(colors):
         colors = [BLUE, ORANGE, GREEN, RED]
@@ -211,7 +211,7 @@ def errors_along(tables: Mapping[str, pd.DataFrame], column: str, xlabel: str, t
             axes.plot(table[column], anew, "--", markerfacecolor="white", label=f"{name}, statistics anew", **style)
     axes.axhline(90, color=RED, linestyle=":", label="guessing")
     axes.set(title=title, xlabel=xlabel, ylabel="error (%)", ylim=(0, 100))
-    axes.legend()
+    figure.legend(loc="outside right upper")
     return figure
 
 
@@ -223,17 +223,17 @@ def surface_contours(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = _levels(grids)
     figure, row = plt.subplots(
-        1, len(grids), figsize=(3.8 * len(grids) + 0.6, 3.8), layout="constrained", sharey=True, squeeze=False
+        1, len(grids), figsize=(3.1 * len(grids) + 0.6, 3.2), layout="constrained", sharey=True, squeeze=False
     )
     headline(figure, title)
     for axes, (name, (steps, losses)) in zip(row[0], grids.items(), strict=True):
         filled = axes.contourf(steps, steps, losses, levels, norm=LogNorm(levels[0], levels[-1]), cmap="viridis_r")
         axes.contour(steps, steps, losses, levels, colors="white", linewidths=0.5)
         axes.plot(0, 0, "*", color=RED, markersize=11, markeredgecolor="white")
-        axes.set(aspect="equal", xlabel="step along the first direction")
+        axes.set(aspect="equal", xlabel="first direction")
         axes.set_title(name, fontsize="medium", fontweight="normal")
         axes.grid(visible=False)
-    row[0][0].set_ylabel("step along the second direction")
+    row[0][0].set_ylabel("second direction")
     figure.colorbar(filled, ax=row[0], label="loss", ticks=levels[::3], format="%.2g", shrink=0.85)
     return figure
 
@@ -242,7 +242,7 @@ def surface_mountains(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """The logarithm of the loss as height, a panel a network; heights and colours mean the same in all."""
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = np.log10(_levels(grids))
-    figure = plt.figure(figsize=(4 * len(grids), 3.8), layout="constrained")
+    figure = plt.figure(figsize=(3.6 * len(grids), 3.3), layout="constrained")
     headline(figure, title)
     for number, (name, (steps, losses)) in enumerate(grids.items(), 1):
         axes = figure.add_subplot(1, len(grids), number, projection="3d")

@@ -255,7 +255,11 @@ def autocorrelation(series: Sequence[float], max_lag: int) -> np.ndarray:
     """Correlation of a series with itself 0, 1, …, `max_lag` steps on: (max_lag + 1,). NaN if it is constant.
 
     Close to 1 for long where neighbours agree; about 0 at once for white noise, within ± 2 / √n.
+
+    Raises ValueError unless max_lag is from 0 to the length of the series - 1.
     """
+    if not 0 <= max_lag < len(series):
+        raise ValueError(f"max_lag={max_lag}: expected 0 to {len(series) - 1}, as the series has {len(series)} values.")
     centred = np.asarray(series, np.float64) - np.mean(series)
     products = [centred[: len(centred) - lag] @ centred[lag:] for lag in range(max_lag + 1)]
     with np.errstate(invalid="ignore"):

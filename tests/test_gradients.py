@@ -440,6 +440,13 @@ def test_autocorrelation():
     assert np.abs(autocorrelation(noise, 20)[1:]).max() < 0.04
     assert autocorrelation(np.cumsum(noise), 1)[1] > 0.99
     assert np.isnan(autocorrelation([2.0, 2.0, 2.0], 1)).all()
+    assert autocorrelation([1.0, -1.0], 1).tolist() == [1, -0.5]
+
+
+@pytest.mark.parametrize(("series", "max_lag"), [([1.0, 2.0], 2), ([1.0, 2.0], 5), ([1.0, 2.0], -1), ([], 0)])
+def test_no_series_is_compared_with_itself_beyond_its_end(series, max_lag):
+    with pytest.raises(ValueError, match=f"max_lag={max_lag}.*{len(series)} values"):
+        autocorrelation(series, max_lag)
 
 
 def test_gradient_cosines():

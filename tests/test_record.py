@@ -185,6 +185,16 @@ def test_measuring_leaves_every_modules_mode_and_buffers():
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
+def test_a_measurement_that_fails_leaves_every_modules_mode():
+    model = create_model("resnet8").eval()
+    model.layer1.train()
+    modes = [module.training for module in model.modules()]
+    model.fc.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        probe(model)
+    assert [module.training for module in model.modules()] == modes
+
+
 def test_the_first_images_of_each_class():
     data = load_cifar10("train", "bundled")[torch.randperm(5000, generator=torch.Generator().manual_seed(0))]
     some = first_of_each_class(data, 7)

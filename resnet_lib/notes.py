@@ -47,7 +47,7 @@ class Notes:
         done = 0
         if self.checkpoint.exists():
             try:
-                content = torch.load(self.checkpoint, weights_only=True)
+                content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
                 done = len(content["history"])
                 model.load_state_dict(content["model"])
             except Exception:  # damaged, or of another run: `fit` is about to say what is wrong with it

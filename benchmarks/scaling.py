@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -60,19 +61,24 @@ class Bench:
         dist.barrier()
         torch.set_num_threads(1)
 
+    def batches(self, batch_size, **share):
+        """Batches as `fit` loads them, without end: after the last whole one the next epoch begins."""
+        whole = self.data[: len(self.data) // batch_size * batch_size]
+        loader = BatchLoader(whole, batch_size, augment=True, shuffle=True, **share)
+        return chain.from_iterable(map(loader.epoch, count()))
+
     def train(self, name, network, world_size=1, **settings):
         """Steps as `fit` makes them, loader included."""
         rank = self.rank if world_size > 1 else 0
-        loader = BatchLoader(self.data, self.batch_size, augment=True, shuffle=True, rank=rank, world_size=world_size)
-        batches = loader.epoch(0)
+        batches = self.batches(self.batch_size, rank=rank, world_size=world_size)
         self.time(name, lambda: train_step(network, self.optimizer, *next(batches)), self.steps, **settings)
 
     def round(self):
         for images in (self.batch_size // 4, self.batch_size // 2, self.batch_size):
             batch = next(BatchLoader(self.data, images).epoch(0))
             self.time(images, lambda: train_step(self.model, self.optimizer, *batch), self.steps, alone=True)  # noqa: B023
-        loader = BatchLoader(self.data, self.batch_size // 2, augment=True, shuffle=True).epoch(0)
-        self.time("input", lambda: next(loader), 20, alone=True)
+        batches = self.batches(self.batch_size // 2)
+        self.time("input", lambda: next(batches), 20, alone=True)
         for size in self.sizes:
             message = torch.ones(size // 4)
             self.time(f"{size} bytes", lambda: dist.all_reduce(message), 5 if size > 1e6 else 30)  # noqa: B023

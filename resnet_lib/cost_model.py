@@ -37,6 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_lib.data import DATA_DIR
 from resnet_lib.files import atomic_write
+from resnet_lib.probes import modes_kept
 
 BACKWARD = 2 / 3  # of a step's operations: one product of matrices forward, two back
 
@@ -95,14 +96,9 @@ def workload(model: nn.Module, name: str, image_size: int = 32, over_all: bool =
     over_all: batch norm over all processes' images, which costs two exchanges a layer.
     """
     images = torch.zeros(2, 3, image_size, image_size, device=next(model.parameters()).device)
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        # Evaluation mode has the same convolutions, and leaves running means alone.
-        with FlopCounterMode(display=False) as counter:
-            torch.autograd.grad(model.eval()(images).sum(), [p for p in model.parameters() if p.requires_grad])
-    finally:
-        for module, training in modes:
-            module.training = training
+    # Evaluation mode has the same convolutions, and leaves running means alone.
+    with modes_kept(model), FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(model.eval()(images).sum(), [p for p in model.parameters() if p.requires_grad])
     layers = sum(isinstance(module, _BatchNorm) for module in model.modules())
     gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     return Workload(name, counter.get_total_flops() / len(images), gradients, 1 + 2 * layers * over_all)

@@ -47,14 +47,15 @@ def measure_gradient_noise(model: nn.Module, batches: Iterable[tuple[Tensor, Ten
 
     batches: images and labels as `resnet_lib.data.BatchLoader` gives them, of one size for a mean without weights.
     The model is in the mode it is in (with batch norm in train mode, a batch's own statistics are part of its
-    gradient, as they are in training) and is left as it was.
+    gradient, as they are in training) and is left as it was. What the loss does not depend on has gradient 0.
 
     Raises ValueError on fewer than two batches, or batches of unequal size.
     """
     rows, sizes = [], set()
     for images, labels in batches:
         loss, leaves = forward_loss(model, images, labels)
-        rows.append(torch.cat([part.flatten().cpu() for part in torch.autograd.grad(loss, list(leaves.values()))]))
+        parts = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        rows.append(torch.cat([part.flatten().cpu() for part in parts]))
         sizes.add(len(labels))
     if len(rows) < 2 or len(sizes) > 1:
         raise ValueError(

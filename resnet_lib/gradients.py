@@ -1,4 +1,4 @@
-"""Gradients of a network, measured: by layer, by block, by path, by image.
+"""Gradients of a network, measured: by layer, by block, by path, and from one image to another.
 
 Every function returns data and leaves the model as it was; `resnet_lib.plots` draws, `resnet_lib.variants` makes
 networks to compare.
@@ -148,11 +148,6 @@ def _running_statistics_kept(function: Callable[[Tensor], Tensor]) -> Iterator[N
             module._buffers.update(buffers)
 
 
-def jacobian_spectrum(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The singular values of `block_jacobian`, largest first: by how much the block stretches each direction."""
-    return torch.linalg.svdvals(block_jacobian(function, x))
-
-
 class _Gate(torch.autograd.Function):
     """The identity; on the way back, nothing passes unless `is_open()` at that time."""
 
@@ -255,26 +250,12 @@ def autocorrelation(series: Sequence[float], max_lag: int) -> np.ndarray:
     """Correlation of a series with itself 0, 1, …, `max_lag` steps on: (max_lag + 1,). NaN if it is constant.
 
     Close to 1 for long where neighbours agree; about 0 at once for white noise, within ± 2 / √n.
+
+    Raises ValueError unless max_lag is from 0 to the length of the series - 1.
     """
+    if not 0 <= max_lag < len(series):
+        raise ValueError(f"max_lag={max_lag}: expected 0 to {len(series) - 1}, as the series has {len(series)} values.")
     centred = np.asarray(series, np.float64) - np.mean(series)
     products = [centred[: len(centred) - lag] @ centred[lag:] for lag in range(max_lag + 1)]
     with np.errstate(invalid="ignore"):
         return np.array(products) / products[0]
-
-
-def input_gradients(model: nn.Module, images: Tensor, output: int = 0) -> Tensor:
-    """The gradient of one output by every image: of the images' shape. Mode and what stays: as in `gradient_flow`.
-
-    In eval mode, or without batch norm, each image has its own; in train mode they are of the sum over the batch.
-    """
-    images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        outputs, _ = forward(model, images)
-        return torch.autograd.grad(outputs[:, output].sum(), images)[0]
-
-
-def gradient_cosines(gradients: Tensor) -> Tensor:
-    """(N, …) gradients → (N, N) float64: the cosine of the angle between any two; NaN for one that is exactly 0."""
-    rows = gradients.flatten(1).double()
-    rows = rows / rows.norm(dim=1, keepdim=True)
-    return rows @ rows.T

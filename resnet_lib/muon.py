@@ -55,7 +55,10 @@ class Muon(Optimizer):
                 if parameter.grad is None:
                     continue
                 gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
-                buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                buffer = state["momentum_buffer"]
                 buffer.mul_(group["momentum"]).add_(gradient)
                 update = gradient.add_(buffer, alpha=group["momentum"])
                 if group["orthogonal"]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import Cifar10, load_cifar10, normalise
 from resnet_lib.gradients import gradient_flow
+from resnet_lib.probes import modes_kept
 from resnet_lib.runs import write_json
 from resnet_lib.training import Recipe, evaluate, set_learning_rate, train_step
 
@@ -46,7 +47,7 @@ class Notes:
         done = 0
         if self.checkpoint.exists():
             try:
-                content = torch.load(self.checkpoint, weights_only=True)
+                content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
                 done = len(content["history"])
                 model.load_state_dict(content["model"])
             except Exception:  # damaged, or of another run: `fit` is about to say what is wrong with it
@@ -99,10 +100,8 @@ def first_losses(model: nn.Module, data: Cifar10, recipe: Recipe, steps: int = F
 
 def probe(model: nn.Module) -> dict[str, tuple[float, float]]:
     """Norms of gradient and weight of every weight layer by name, in forward order: on `probe_batch`, in train mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    flow = gradient_flow(model.train(), *probe_batch())
-    for module, training in modes:
-        module.training = training
+    with modes_kept(model):
+        flow = gradient_flow(model.train(), *probe_batch())
     return dict(zip(flow["name"], zip(flow["gradient_norm"], flow["weight_norm"], strict=True), strict=True))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from resnet_lib.ablation import SMALL, WITHOUT
 from resnet_lib.fast import FAST_CPU, FastRecipe
+from resnet_lib.recipes import SCHEDULES
 from resnet_lib.training import README_RECIPE, Recipe
 
 # Training on one AVX2 core, one process a core, batches of 128; evaluation takes about a third of the time an image.
@@ -22,7 +23,6 @@ IMAGES_PER_CLASS = {("train", "full"): 5000, ("train_part", "full"): 4500, ("tra
 EVALUATION_IMAGES = {("train", "full"): 10_000, ("train_part", "full"): 5_000, ("train", "bundled"): 1_000}
 
 README_128 = replace(README_RECIPE, batch_size=128)
-SCHEDULE_NAMES = ("constant", "multi_step", "cosine", "one_cycle", "linear")
 TWIN_DEPTHS = (8, 20, 56, 32)  # the cheap ones and the extremes first: a plan cut short still says something
 TWIN_SEEDS = (0, 1)
 SCHEDULE_SEEDS = (0, 1, 2)
@@ -140,7 +140,7 @@ def schedule_recipe(schedule: str, epochs: int, seed: int = 0) -> Recipe:
 def _sweep() -> PeakSweep:
     runs = tuple(
         TrainingRun(schedule, "resnet8", schedule_recipe(schedule, 6), split="train_part", per_class=2250)
-        for schedule in SCHEDULE_NAMES
+        for schedule in SCHEDULES
     )
     return PeakSweep("schedules_peaks", runs, (0.05, 0.1, 0.2, 0.4))
 
@@ -154,7 +154,7 @@ def _schedule_runs(seed: int) -> list[TrainingRun]:
             per_class=2500,
             peaks="schedules_peaks",
         )
-        for schedule in SCHEDULE_NAMES
+        for schedule in SCHEDULES
     ]
 
 

@@ -136,6 +136,17 @@ def watch_outputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor],
             handle.remove()
 
 
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every module's own mode (train or eval) back when the block is left, whatever it was set to meanwhile."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 @dataclass
 class SignalPoint:
     """The signal at one point of the forward pass; `gradient_norm` is known once the loss is backpropagated."""

@@ -329,6 +329,23 @@ def test_a_mean_of_exactly_zero_has_an_infinite_ratio():
     assert measured.ratio == math.inf
 
 
+def test_a_layer_that_is_not_used_has_gradient_zero(linear):
+    model, points, labels = linear
+
+    class WithSpare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = model, nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    batches = list(zip(points.split(6), labels.split(6), strict=True))
+    expected = measure_gradient_noise(model, batches).gradients
+    measured = measure_gradient_noise(WithSpare(), batches).gradients
+    assert torch.equal(measured, F.pad(expected, (0, 6)))
+
+
 def test_batches_of_unequal_size_or_a_single_one_are_refused(linear):
     model, points, labels = linear
     for batches in ([(points, labels)], list(zip(points.split(5), labels.split(5), strict=True))):

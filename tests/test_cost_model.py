@@ -252,10 +252,24 @@ def test_the_recorded_measurements_are_whole_and_their_predictions_follow_from_t
     assert {"command", "commit", "versions", "hardware", "started"} <= found.provenance.keys()
 
 
-def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def benchmark(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent / "benchmarks")
-    import scaling as benchmark
+    import scaling
 
+    return scaling
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_benchmark_has_batches_of_one_size_without_end(benchmark, world_size):
+    """The bundled set has 5,000 images, fewer than three batches of 2,048."""
+    batches = benchmark.Bench(0, 2048, 4, []).batches(2048, rank=0, world_size=world_size)
+    images = [next(batches)[0] for _ in range(5)]
+    assert {len(each) for each in images} == {2048 // world_size}
+    assert not torch.equal(images[0], images[2]), "another epoch, in another order"
+
+
+def test_the_benchmark_runs(benchmark, tmp_path, monkeypatch, capsys):
     few = {"rounds": 1, "steps": 1, "batch-size": 8, "out": tmp_path / "scaling.json"}
     arguments = [str(part) for name, value in few.items() for part in (f"--{name}", value)]
     monkeypatch.setattr(sys, "argv", ["scaling.py", *arguments])

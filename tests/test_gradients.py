@@ -1,4 +1,4 @@
-"""Gradients measured by layer, block, path and image, against finite differences and closed forms."""
+"""Gradients measured by layer, block, path and along a line, against finite differences and closed forms."""
 
 import itertools
 import math
@@ -15,10 +15,7 @@ from resnet_lib.gradients import (
     autocorrelation,
     block_jacobian,
     gradient_along_line,
-    gradient_cosines,
     gradient_flow,
-    input_gradients,
-    jacobian_spectrum,
     path_length_gradients,
     signal_flow,
 )
@@ -146,7 +143,6 @@ MEASUREMENTS = {
     "signal_flow": signal_flow,
     "path_length_gradients": lambda model, images, labels: path_length_gradients(model, images, labels, samples=1),
     "gradient_along_line": lambda model, images, labels: gradient_along_line(model, images[0], images[1], steps=4),
-    "input_gradients": lambda model, images, labels: input_gradients(model, images),
     "block_jacobian": lambda model, images, labels: block_jacobian(model.layer3[0], torch.rand(32, 4, 4)),
 }
 
@@ -329,15 +325,6 @@ def test_before_its_last_activation_a_residual_block_has_jacobian_identity_plus_
     torch.testing.assert_close(of_sum, torch.eye(36).double() + block_jacobian(block.residual_branch, x))
 
 
-def test_jacobian_spectrum():
-    block, x = small_block()
-    nn.init.zeros_(block.bn2.weight)
-    # F = 0, and the last ReLU lets what is positive through.
-    assert torch.allclose(jacobian_spectrum(block, x.abs()), torch.ones(36).double())
-    factors = torch.tensor([3.0, -2.0, 0.5])
-    assert jacobian_spectrum(lambda x: x * factors, torch.ones(1, 1, 3)).tolist() == pytest.approx([3, 2, 0.5])
-
-
 def test_jacobian_errors():
     block, x = small_block()
     with pytest.raises(ValueError, match="expected one input"):
@@ -418,9 +405,6 @@ def test_gradients_of_a_linear_map_are_the_same_everywhere(batch):
     line = gradient_along_line(model, images[0], images[1], steps=7, output=4)
     slope = (weight @ (images[1] - images[0]).flatten()).item()
     assert line["gradient"].tolist() == pytest.approx(7 * [slope])
-    gradients = input_gradients(model, images, output=4)
-    assert torch.allclose(gradients.flatten(1), weight.expand(16, -1))
-    assert torch.allclose(gradient_cosines(gradients), torch.ones(16, 16).double())
 
 
 def test_gradient_along_a_line_of_numbers():
@@ -440,10 +424,10 @@ def test_autocorrelation():
     assert np.abs(autocorrelation(noise, 20)[1:]).max() < 0.04
     assert autocorrelation(np.cumsum(noise), 1)[1] > 0.99
     assert np.isnan(autocorrelation([2.0, 2.0, 2.0], 1)).all()
+    assert autocorrelation([1.0, -1.0], 1).tolist() == [1, -0.5]
 
 
-def test_gradient_cosines():
-    gradients = torch.tensor([[1.0, 0], [0, 2.0], [-3.0, 0], [0, 0]])
-    cosines = gradient_cosines(gradients)
-    assert cosines[:3, :3].tolist() == [[1, 0, -1], [0, 1, 0], [-1, 0, 1]]
-    assert cosines[3].isnan().all()
+@pytest.mark.parametrize(("series", "max_lag"), [([1.0, 2.0], 2), ([1.0, 2.0], 5), ([1.0, 2.0], -1), ([], 0)])
+def test_no_series_is_compared_with_itself_beyond_its_end(series, max_lag):
+    with pytest.raises(ValueError, match=f"max_lag={max_lag}.*{len(series)} values"):
+        autocorrelation(series, max_lag)

@@ -23,7 +23,7 @@ from resnet_lib import record as record_module
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import load_cifar10
 from resnet_lib.models import create_model
-from resnet_lib.notes import first_of_each_class, probe, probe_batch
+from resnet_lib.notes import Notes, first_of_each_class, probe, probe_batch
 from resnet_lib.plan import GROUPS, PLANNED, PeakSweep, TrainingRun, find, schedule_recipe
 from resnet_lib.record import Recorder, next_peak, save_weights
 from resnet_lib.runs import choose_peaks, load_layers, load_run, load_runs, load_trained, trained_metadata, write_csv
@@ -183,6 +183,27 @@ def test_measuring_leaves_every_modules_mode_and_buffers():
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_a_measurement_that_fails_leaves_every_modules_mode():
+    model = create_model("resnet8").eval()
+    model.layer1.train()
+    modes = [module.training for module in model.modules()]
+    model.fc.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        probe(model)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_a_run_begun_on_a_gpu_is_measured_on_a_machine_without(tmp_path, monkeypatch):
+    model = create_model("resnet8")
+    Notes(tmp_path).measure(model, 0)
+    with monkeypatch.context() as patch:  # what a tensor on a GPU is saved with
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save({"history": [{"epoch": 0}], "model": model.state_dict()}, tmp_path / "checkpoint.pt")
+    notes = Notes(tmp_path)
+    notes.catch_up(model)
+    assert [measured["epochs"] for measured in notes.measured] == [0, 1]
 
 
 def test_the_first_images_of_each_class():

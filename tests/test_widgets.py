@@ -311,6 +311,9 @@ def test_shortcut_lab_checks_its_setting():
     for wrong in ({"scale": 1.25}, {"scale": 0.93}, {"branch": -0.6}, {"blocks": 0}, {"blocks": 55}, {"path": "gelu"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             lab.setting = lab.setting | wrong
+    for wrong in ({"scale": "1"}, {"branch": None}, {"branch": float("nan")}, {"blocks": [1]}, {"path": None}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ShortcutLab(**wrong)
     with pytest.raises(ValueError, match="expected scale, branch, blocks, path"):
         lab.setting = {"scale": 1}
 

@@ -1,5 +1,7 @@
 """The lab of one shortcut: what becomes of the derivative along a chain of blocks."""
 
+from numbers import Real
+
 import anywidget
 import traitlets
 
@@ -38,7 +40,8 @@ class ShortcutLab(anywidget.AnyWidget):
         for name, (low, high) in RANGES.items():
             step = 1 if name == "blocks" else STEP
             value = setting[name]
-            if not low <= value <= high or abs(value / step - round(value / step)) > 1e-9:
+            is_number = isinstance(value, Real) and low <= value <= high
+            if not is_number or abs(value / step - round(value / step)) > 1e-9:
                 raise ValueError(f"{name}={value!r}: expected {low} to {high} in steps of {step}.")
         if setting["path"] not in PATHS:
             raise ValueError(f"path={setting['path']!r}: expected one of {', '.join(map(repr, PATHS))}.")

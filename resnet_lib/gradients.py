@@ -191,8 +191,9 @@ def path_length_gradients(
 
     Arguments and mode are those of `gradient_flow`; the model is one of `resnet_lib.models` with shortcuts.
 
-    Columns: length; paths, how many there are (n over k); sampled; gradient_norm, the mean over the sampled paths
-    of the norm of the gradient that arrives at the first block's input; total = paths · gradient_norm, and its share.
+    Columns: length; paths, how many there are (n over k); sampled; gradient_norm, the root mean square over the sampled
+    paths of the norm of the gradient that arrives at the first block's input; total = paths · gradient_norm², and its
+    share. Squares, since the gradients of two paths are nearly at right angles: then their squares add up.
 
     Raises ValueError if the model has no shortcuts or samples is below 1.
     """
@@ -214,9 +215,9 @@ def path_length_gradients(
             path.clear()
             path.update(chosen)
             norms.append(norm(torch.autograd.grad(loss, starts[0], retain_graph=True)[0]))
-        rows.append((length, math.comb(len(blocks), length), len(norms), float(np.mean(norms))))
+        rows.append((length, math.comb(len(blocks), length), len(norms), float(np.sqrt(np.mean(np.square(norms))))))
     table = pd.DataFrame(rows, columns=["length", "paths", "sampled", "gradient_norm"])
-    table["total"] = table["paths"] * table["gradient_norm"]
+    table["total"] = table["paths"] * table["gradient_norm"] ** 2
     return table.assign(share=table["total"] / table["total"].sum())
 
 

@@ -154,9 +154,13 @@ def headline(figure: Figure, text: str) -> None:
 
 
 def block_lines(axes: Axes, curves: Mapping[str, ArrayLike], first: int = 0) -> None:
-    """A line for each name, over the blocks `first`, `first` + 1, …; colour and marker by the order of the names."""
-    colors, markers = (BLUE, RED, GREEN, PURPLE, ORANGE), "os^D"
+    """A line for each name, over the blocks `first`, `first` + 1, …; colour and marker by the order of the names.
+
+    The name "plain" has the colour of plain networks, which no other name here gets.
+    """
+    colors, markers = (BLUE, RED, GREEN, PURPLE, BROWN), "os^D"
     for (name, values), color, marker in zip(curves.items(), cycle(colors), cycle(markers)):
+        color = kind_color(name) or color
         blocks = first + np.arange(len(values))
         axes.plot(blocks, values, marker=marker, markersize=4, color=color, label=name)
     axes.set_xlabel("block")

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from resnet_lib import distributed
 from resnet_lib.checkpoints import RunState, check_writable, load_checkpoint, save_checkpoint
 from resnet_lib.data import BatchLoader, Cifar10
+from resnet_lib.probes import modes_kept
 
 # Recipes are to be had from here too: who trains needs one.
 from resnet_lib.recipes import HE_2015 as HE_2015
@@ -218,17 +219,12 @@ def predict(model: nn.Module, data: Cifar10, batch_size: int = 500, mirrored: bo
     mirrored: the mean of two views' logits, the image and its mirror image; twice the work.
     """
     device = next(model.parameters()).device
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode(), _autocast(device):
-            logits = []
-            for images, _ in BatchLoader(data, batch_size):
-                views = [images, images.flip(3)] if mirrored else [images]
-                logits.append(torch.stack([model(view.to(device)).float().cpu() for view in views]).mean(0))
-    finally:
-        for module, training in modes:
-            module.training = training
+    with modes_kept(model), torch.inference_mode(), _autocast(device):
+        model.eval()
+        logits = []
+        for images, _ in BatchLoader(data, batch_size):
+            views = [images, images.flip(3)] if mirrored else [images]
+            logits.append(torch.stack([model(view.to(device)).float().cpu() for view in views]).mean(0))
     return torch.cat(logits)
 
 

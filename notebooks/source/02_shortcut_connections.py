@@ -220,7 +220,8 @@ circle = torch.stack([angles.cos(), angles.sin()])
 # %%
 figure, panels = plt.subplots(2, 4, figsize=(9, 5), layout="constrained")
 plots.headline(figure, "27 plain layers leave a dot, 27 small branches an ellipse")
-for row, color, (name, matrices) in zip(panels, ("C3", "C0"), chains.items()):
+for row, (name, matrices) in zip(panels, chains.items()):
+    color = plots.kind_color(name)
     for axes, depth in zip(row, (1, 3, 9, 27)):
         product = torch.eye(2)
         for matrix in matrices[:depth]:
@@ -336,9 +337,9 @@ plots.show(
 # work:
 #
 # 1. **Plain** products collapse: most directions are lost altogether.
-# 2. The 1 on the diagonal stops the collapse. But with branches as strong as the shortcut or stronger, as Kaiming's start
-#    makes them, the values spread with every block, and the largest *grow*. (In the second panel the ReLU also sends
-#    many to zero, as in section 2.)
+# 2. On a clear path (third panel) the 1 on the diagonal stops the collapse. With the ReLU after the addition (second
+#    panel) it does not: over half of the values are lost, in the rows that closed ReLUs erase. And with branches as strong
+#    as the shortcut or stronger, as Kaiming's start makes them, the values spread with every block, and the largest *grow*.
 # 3. With branches scaled by $1/\sqrt{27}$, so that all 27 together add about as much variance as one did, the whole
 #    product stays near 1.
 #
@@ -414,8 +415,10 @@ print(f"λ = 1, first over last: {curves['λ = 1'][0]:.1f}")
 
 # %% [markdown]
 # In the picture each gradient is divided by its own at the last block. Even with $\lambda = 1$ only a third of that arrives at
-# the first: at each change of stage the shortcut drops every second row and column of pixels, and adds channels of zeros
-# that nothing comes back from. So for $\lambda = 0.9$ look for 6% of a third, which is 0.02.
+# the first. At each change of stage the shortcut adds channels of zeros, and the gradient that they get goes nowhere: the
+# two changes leave 0.6. (The pixels that the shortcut drops there cost nothing: those that are kept hand on all of
+# theirs.) The other half or so is cut by the ReLUs after the additions, of which more below. So for $\lambda = 0.9$ look for
+# 6% of a third, which is 0.02.
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
@@ -512,8 +515,8 @@ plots.show(
 # Now turn the knobs yourself, on a chain of blocks of one number: $\lambda$, $F'$ and what stands on the path. The lab
 # shows the product of derivatives and, as a line, its closed form.
 #
-# **Predict**, then try: which is worse over 27 blocks, $\lambda = 0.8$ with nothing on the path, or $\lambda = 1$ with
-# tanh? And which $F'$ repairs $\lambda = 0.8$?
+# **Predict**, then try, with $F' = 0.1$: which is worse over 27 blocks, $\lambda = 0.8$ with nothing on the path, or
+# $\lambda = 1$ with tanh? Is it the same with $F' = 0$? And which $F'$ repairs $\lambda = 0.8$?
 
 # %%
 from resnet_lib.widgets import ShortcutLab
@@ -558,7 +561,8 @@ plots.show(
 )
 
 # %% [markdown]
-# tanh is worse: its slope is 1 only at 0, and the signal is not there. And $F' = 0.2$ repairs $\lambda = 0.8$ exactly,
+# With $F' = 0.1$ tanh is worse: its slope is 1 only at 0, and the branch keeps the signal away from there. With $F' = 0$ the
+# signal sinks towards 0, and $\lambda = 0.8$ is the worse. And $F' = 0.2$ repairs $\lambda = 0.8$ exactly,
 # for then $\lambda + F' = 1$: it is the *sum* that counts. With one number, that is. A branch of thousands of numbers
 # would have to learn a multiple of the identity, and the point of the shortcut is that the identity is there from the
 # start.
@@ -619,7 +623,8 @@ plots.show(
 # The variance about doubles in every block, and $2^{27}$ is over a hundred million. (The 2 is measured, in this net; it is
 # not a law.) The gradient's norm grows by about $\sqrt 2$ a block on its way back. To see why, send a random gradient
 # back through each of the nine blocks of the first stage: through the last ReLU, and then, by $J = I + J_F$, both around
-# the branch and through it.
+# the branch and through it. (`torch.func.vjp` gives a function that does the second: it multiplies a gradient by
+# $J_F^\top$ without writing that table down.)
 
 
 # %%
@@ -641,11 +646,11 @@ for block in net.layer1:
     x = block(x).detach()
 passed, added, cosine = np.mean(rows, axis=0)
 print(f"of the gradient's square the last ReLU lets pass {passed:.1f}")
-print("the branch adds 1.3 to 2.7 times what the shortcut has:", 1.3 < added < 2.7)
+print(f"the branch adds {added:.1f} times what the shortcut has")
 print("their directions' cosine, within 0.1 of 0:", (abs(cosine) < 0.1).item())
 
 # %% [markdown]
-# The two have unrelated directions, so the squares of their lengths add up: $0.7 \cdot (1 + 2) \approx 2$. So **with
+# The two have unrelated directions, so the squares of their lengths add up: $0.7 \cdot (1 + 1.8) \approx 2$. So **with
 # shortcuts, Kaiming's start and no normalisation, gradients do not vanish: they explode**.
 #
 # Batch norm changes the arithmetic. It sets every branch's variance to 1, so each block *adds* something instead of
@@ -737,7 +742,7 @@ for name, share in shares.items():
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.9), layout="constrained")
 figure.get_layout_engine().set(wspace=0.06)
-plots.headline(figure, "A broken 1 keeps the branches large, and the gradient explodes")
+plots.headline(figure, "With a broken 1 every block multiplies alike")
 plots.block_lines(panels[0], shares, first=1)
 plots.block_lines(panels[1], gradients)
 panels[0].set(ylabel="branch's share of the variance", ylim=(0, 1.05))
@@ -755,10 +760,24 @@ plots.show(
 
 # %% [markdown]
 # With the identity the signal piles up, each new branch is a smaller part of it, and the block's factor approaches 1:
-# the gradient grows slowly. With $\lambda = 0.5$ the pile is cut back at every block, and with projections it is
-# normalised away. Then the branch's share stays where it is, every block multiplies the gradient by about the *same*
-# factor above 1 (a straight line on this axis; notebook 01, section 6, says where a plain net's comes from), and depth
-# makes it exponential. Twice as deep:
+# the gradient grows slowly. With $\lambda = 0.5$ the pile is cut back at every block, and the branch stays large. Projections
+# are another matter: their branches are *smaller* than those of $\lambda = 0.5$, and the gradient grows as much. Is it the
+# branches at all? Silence them.
+#
+# **Predict.** Projections on all shortcuts, and γ = 0 in all branches. Does the gradient still explode?
+
+# %%
+torch.manual_seed(0)
+silent = cifar_resnet(56, shortcut="C")
+for block in residual_blocks(silent):
+    torch.nn.init.zeros_(block.bn2.weight)
+gradient = gradient_between_blocks(silent)
+print("no branch at all, first over last above 100:", gradient[0] / gradient[-1] > 100)
+
+# %% [markdown]
+# It does, 400 times. A projection is a layer of its own, a convolution with batch norm behind a ReLU, and such a layer
+# multiplies the gradient by about 1.2 (notebook 01, section 6). So with a broken 1 of either kind every block multiplies
+# by about the *same* factor above 1 (a straight line on this axis), and depth makes it exponential. Twice as deep:
 
 # %%
 torch.manual_seed(0)
@@ -783,8 +802,9 @@ for name, net in deep.items():
 # anything about the next: the gradient is **shattered**.
 #
 # Their picture is of fully connected ReLU nets from one number to one number, 200 units wide. Ours is of the course's
-# convolutional nets with batch norm, at their start: 128 points from a frog half way to a truck (together one batch),
-# and the slope of the first logit.
+# convolutional nets with batch norm, at their start: 128 points from a frog half way to a truck, and the slope of the
+# first logit. (Batch norm takes mean and variance once, over all 128 points, and keeps them: otherwise a point's slope
+# would depend on its neighbours.)
 #
 # **Predict.** Which of these three curves will look like noise: plain with 8 layers, plain with 56, residual with 56?
 
@@ -792,11 +812,17 @@ for name, net in deep.items():
 from resnet_lib.gradients import autocorrelation, gradient_along_line
 
 frog, halfway = images[0], torch.lerp(images[0], images[1], 0.5)
+line = torch.lerp(frog, halfway, torch.linspace(0, 1, 128).reshape(128, 1, 1, 1))
 
 
 def slope_along_line(depth, shortcut, batch_norm=True):
     net = experiment_net(Setting(depth, shortcut=shortcut, batch_norm=batch_norm))
-    return gradient_along_line(net.train(), frog, halfway, steps=128)["gradient"]
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # keep the statistics of the last batch alone
+    with torch.no_grad():
+        net.train()(line)
+    return gradient_along_line(net.eval(), frog, halfway, steps=128)["gradient"]
 
 
 # %%
@@ -811,7 +837,8 @@ plots.headline(
     figure, "56 plain layers shatter the gradient; with shortcuts neighbours agree"
 )
 noise = 2 / 128**0.5
-for (name, slope), color, column in zip(slopes.items(), ("C2", "C3", "C0"), panels.T):
+colors = (plots.GREEN, plots.ORANGE, plots.BLUE)
+for (name, slope), color, column in zip(slopes.items(), colors, panels.T):
     column[0].plot(np.linspace(0, 0.5, 128), slope / abs(slope).max(), color=color)
     column[0].set_title(f"{name} layers", fontsize="medium", fontweight="normal")
     column[0].set_xlabel("frog → truck")
@@ -857,7 +884,7 @@ def switches(depth, shortcut, batch_norm=True):
     for module in net.train().modules():
         if isinstance(module, torch.nn.ReLU):
             module.register_forward_hook(count)
-    net(torch.lerp(frog, halfway, torch.linspace(0, 1, 128).reshape(128, 1, 1, 1)))
+    net(line)
     return np.mean(counts)
 
 
@@ -870,8 +897,9 @@ print("56 plain, no batch norm, below 2:", switches(56, "plain", False) < 2)
 # %% [markdown]
 # Each ReLU of the deep plain net with batch norm switches many times on this short way, those of the other nets
 # fewer than two times on average.
-# So in these nets **depth alone does not do it**: it takes depth *and* batch norm, which centres the signal right in
-# front of the ReLUs. Shortcuts hold against it. Does the slope say so too?
+# So in these nets **depth alone does not do it**: it takes depth *and* normalisation. (Which half of it? By hand, with three
+# seeds, we let batch norm only centre each channel, or only divide it by its size. Either is enough: 12 switches and more.)
+# Shortcuts hold against it. Does the slope say so too?
 
 # %%
 without = {
@@ -925,7 +953,7 @@ plots.block_lines(panels[1], one_path)
 plots.block_lines(panels[2], {name: table["share"] for name, table in paths.items()})
 panels[1].set(ylabel="gradient by one path\n(length 0 = 1)", yscale="log")
 panels[1].legend()
-panels[2].set(ylabel="share of all paths'\ngradient norms")
+panels[2].set(ylabel="share of all paths'\nsquared norms")
 for axes in panels:
     axes.set_xlabel("length of the path")
 plots.show(
@@ -948,18 +976,25 @@ for name, table in paths.items():
 # return more than they take, and long paths carry most. With γ = 0 only one path is left at the start, that of length
 # 0.
 #
-# And the picture has a limit that you can measure. If paths were separate contributions, their norms would tell how
-# much arrives.
+# Why squares? Together the paths make up what arrives. But should their lengths be added up, or the squares of their
+# lengths?
+#
+# **Predict.** There are 32,768 paths. How many times what arrives is the sum of their lengths?
 
 # %%
 net = experiment_net(Setting(32)).train()
 arrives = signal_flow(net, images[:8], labels[:8])["gradient_norm"].iloc[0]
-all_paths = paths["batch norm"]["total"].sum()
-print("norms of all paths over what arrives, above 20:", all_paths / arrives > 20)
+table = paths["batch norm"]
+lengths = (table["paths"] * table["gradient_norm"]).sum()
+print("sum of lengths, over 100 times what arrives:", lengths / arrives > 100)
+root_of_squares = table["total"].sum() ** 0.5
+print(f"root of the sum of squares: {root_of_squares / arrives:.1f} times what arrives")
 
 # %% [markdown]
-# The paths' norms add up to many times what arrives: they point in different directions and mostly cancel. They also
-# share weights, ReLUs and batch statistics, so they are no ensemble of separate networks. "ResNets are ensembles of
+# The lengths add up to far too much, the squares to just what arrives: as in section 6, the gradients of any two paths are
+# nearly at right angles to each other.
+#
+# The picture of paths has a limit all the same: they share weights, ReLUs and batch statistics, so they are no ensemble of separate networks. "ResNets are ensembles of
 # shallow networks" is **disputed**: Greff et al. (2017) read the same experiments, blocks removed or swapped in a
 # trained net, as a sign that blocks refine one estimate step by step.
 
@@ -988,8 +1023,8 @@ print("norms of all paths over what arrives, above 20:", all_paths / arrives > 2
 #   ReLU cuts.
 # - Without batch norm the signal's variance about doubles in every block. With batch norm it grows slowly,
 #   here to about 7 after 27 blocks, and with γ = 0 not at all.
-# - With batch norm, a broken identity does not make gradients vanish: the net behaves like its plain twin, whose
-#   gradients explode.
+# - With batch norm, a broken identity does not make gradients vanish: with $\lambda = 0.5$ or projections they explode,
+#   nearly as in the plain twin.
 # - All of this is at the start of training. What it means for learning is the question of notebook 07.
 
 # %% [markdown]

@@ -43,7 +43,7 @@ def accuracy_with_windows(
     """
     figure, axes = plt.subplots(figsize=(8, 3.8 if inset is None else 4.6), layout="constrained")
     _windows(axes, np.asarray(accuracy), gains, window)
-    low = min(gains["before"].min(), gains["after"].min()) - 5
+    low = min(gains["before"].min(), gains["after"].min()) - (5 if inset is None else 3)  # the inset needs room
     axes.set(title=title, xlabel="epoch, counted from 0", ylabel="accuracy (%)", ylim=(low, None))
     axes.legend(loc="upper left")
     if inset is not None:

@@ -960,7 +960,7 @@ plots.show(
     figure,
     alt="Three panels by path length from 0 to 15. The number of paths is a bell with "
     "its middle at 7 and 8. The gradient of one path falls with length with batch norm "
-    "and rises without. The share of each length is a bell, left of the middle with "
+    "and rises without. The share of each length is a hump, left of the middle with "
     "batch norm and right of it without.",
 )
 

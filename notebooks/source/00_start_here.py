@@ -20,8 +20,8 @@
 # | **You need** | a little Python, and a rough idea of what a neural network is; no GPU, no internet |
 # | **Time** | 15 minutes to read; the cells run in under a minute on two processor cores |
 #
-# Run the cells from top to bottom with <kbd>Shift</kbd> + <kbd>Enter</kbd>. Each section asks you to **predict**
-# something, **measures** it, and **explains** what came out. Make the prediction before you run the cell: a wrong
+# Run the cells from top to bottom with <kbd>Shift</kbd> + <kbd>Enter</kbd>. Most sections ask you to **predict**
+# something, **measure** it, and **explain** what came out. Make the prediction before you run the cell: a wrong
 # guess that you remember teaches more than a right number that you read.
 
 # %% [markdown]
@@ -167,8 +167,8 @@ print(
 
 # %% [markdown]
 # Around half of the test images are right, five times as good as guessing, and on its own training images it is hardly
-# better: the network is too small, and eight epochs are too short, to learn those by heart. (The training curve in the picture is
-# measured differently: while the weights move, and on images that are shifted and mirrored at random. Notebook 04 shows them.) With all 50,000
+# better: eight epochs are too short to learn those by heart, and in each of them every image is shifted and mirrored anew, at random.
+# (Notebook 04 shows such images. The training curve in the picture is measured on them, and while the weights move.) With all 50,000
 # training images, 20 layers and 15 epochs it becomes 86% (notebook 05 shows that run); He et al. report 91.25% for 20
 # layers and 93.57% for 110 (the best of five runs), after some 160 epochs.
 #
@@ -179,6 +179,8 @@ print(
 # ## 5. What does it see?
 #
 # The first ten test images, with the network's answer and how sure it says it is.
+#
+# **Predict.** How many of these ten will it get right? And will it be surer of those that it gets right?
 
 # %%
 from resnet_lib.training import predict

@@ -404,7 +404,7 @@ print("logits:", tuple(mine(images).shape))
 # %% [markdown]
 # What is $n$? With `fan_in` it is the number of inputs to each output, as in notebook 01, section 5, and that keeps the
 # size of the forward signal. With `fan_out` it is the number of outputs that each input goes into (with stride 1), and
-# that keeps the gradient's. In blocks that keep their shape the two are the same number. He et al. (*Delving Deep*, 2015,
+# that keeps the gradient's. In convolutions with as many channels going out as coming in the two are the same number. He et al. (*Delving Deep*, 2015,
 # §2.2) hold that either is enough; torchvision takes `fan_out`.
 #
 # Why 34? Count layers with weights: the stem's convolution, two in each of 3 + 4 + 6 + 3 = 16 blocks, and the linear
@@ -486,9 +486,9 @@ pd.DataFrame(rows).T
 # %% [markdown]
 # ## 6. Proof
 #
-# Is it right? The strongest proof is another implementation, written by other people, that does the same. Two are at
-# hand. First the course's own library: the same random seed should give the same weights, name by name, and then the
-# same logits.
+# Is it right? The strongest proof is another implementation, written by other people, that does the same. One is at
+# hand, torchvision's. First a weaker check: the course's own library. The same people wrote it, so it finds slips, and no
+# misunderstandings. The same random seed should give the same weights, name by name, and then the same logits.
 
 
 # %%
@@ -1047,9 +1047,17 @@ pd.DataFrame(rows)
 # is not measured here; that takes whole runs with several seeds. Of depth we know that on ImageNet, He et al. (2015,
 # table 2) report 27.9% error for ResNet-18 and 25.0% for ResNet-34.
 #
-# Would a tool have found them? The linter ruff has a rule for the first fault (RET503: a function that returns a value
-# on one way out, and nothing on another). It is off unless one asks for it. The others need somebody who runs the code
-# and knows what to expect.
+# Would a tool have found them? Three of the five, if one runs the right ones. All of these read the code without running
+# it:
+#
+# | tool | what it says of the listing | fault |
+# | --- | --- | --- |
+# | pyright (types) | `Object of type "None" cannot be called`: a stage may be missing | `return` in the loop |
+# | ruff's rule RET503, off unless one asks for it | a function returns a value on one way out, and nothing on another | `return` in the loop |
+# | vulture (unused code) | `unused attribute 'pre_layer'`, next to four names that are fine | a layer never called |
+# | pyright, pylint | `lr` may be read before it is set | no `lr` without a list |
+#
+# The projection and the overwritten `base_lr` need somebody who runs the code and knows what to expect.
 #
 # Five faults that matter, and one dead line (`self.in_channels = 3`, check 2). The README has two more, in its training
 # loop, which is not in the listing: it hands in the rate that came out (check 4), and it watches its *test* set during

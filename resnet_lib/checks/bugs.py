@@ -34,13 +34,13 @@ def answers_alike(function: object) -> None:
 
 
 def learns_one_batch(function: object) -> None:
-    """Bug 3, the reader's learns_one_batch(network, images, labels): True if it learns the batch by heart."""
+    """Bug 3, the reader's learns_one_batch(network, images, labels): True if the loss on one batch comes near 0."""
     data = load_cifar10("test", "bundled")[:8]
     check_test(
         function,
         LEARNERS,
         (normalise(data.images), data.labels),
-        "A network that cannot learn eight images by heart will not learn 50,000.",
+        "A network whose loss cannot come near 0 on eight images will not bring it there on 50,000.",
         "a short training on this one batch, and its last loss",
     )
 

@@ -769,7 +769,7 @@ for name, row in differences.iterrows():
     print(f"{name:9} {row['difference']:+.1f} points; evidence: {evidence}")
 
 # %% [markdown]
-# In both seeds one-cycle ends three points ahead of the README's staircase, linear and cosine more than two. The constant rate ends behind, but its last epoch may be any: it jumps by as much.
+# In both seeds one-cycle ends three points ahead of the README's staircase, linear and cosine more than two. The constant rate ends behind, but its last epoch may be any: it jumps by as much. (Not all of that is the weights' own: at a high rate batch norm's running statistics lag behind them. Notebook 08, section 7, measures that in another network.)
 #
 # Why is the staircase behind? Its last eight epochs, at 0.001 and below, bring next to nothing; the others still learn then. But their peaks are four and eight times as high, too, and these runs do not take the two apart. (In the sweep all were also tried at 0.1, for six epochs, one seed: the smooth ones were ahead by about three points there, with the same peak.)
 #

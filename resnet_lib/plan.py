@@ -192,9 +192,8 @@ PLANNED: dict[str, Item] = {
         LossSurface(),
         # Its settings are chosen on the validation split; the test set is for the final runs alone.
         _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),
-        # Two ways to make learning by heart harder, as 18 epochs invite it.
-        _fast_run("fast_validation_18_moves_4", replace(FAST_CPU, padding=4)),
-        _fast_run("fast_validation_18_double_rate", replace(FAST_CPU, peak_lr=0.24)),
+        # Longer, and with larger moves against learning by heart, which 18 epochs already invite.
+        _fast_run("fast_validation_28_moves_4", replace(FAST_CPU.scaled_to(28), padding=4)),
         *(_fast_run(f"fast_cpu_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),
     )

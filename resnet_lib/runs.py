@@ -102,6 +102,15 @@ def load_layers(name: str, root: str | Path | None = None) -> pd.DataFrame:
     return pd.read_csv(_existing(name, "run with gradients by layer", ".csv", _root(root) / "layers"))
 
 
+def load_trials(name: str, root: str | Path | None = None) -> pd.DataFrame:
+    """What a notebook measures once, from many starts: a row each, with its `seed` (`tools/record_trials.py`).
+
+    root: the folder of the tables, the course's `data/trials/` by default.
+    Raises FileNotFoundError that lists the trials there are.
+    """
+    return pd.read_csv(_existing(name, "trial", ".csv", Path(root) if root is not None else DATA_DIR / "trials"))
+
+
 def choose_peaks(sweep: str, root: str | Path | None = None) -> dict[str, float]:
     """The peak learning rate for each schedule: the best of a recorded sweep on the validation split, last epoch.
 

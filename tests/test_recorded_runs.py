@@ -116,6 +116,13 @@ def test_gradients_are_of_every_layer_at_every_epoch(name):
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
+def test_the_readme_states_the_accuracy_of_trained_networks(name):
+    metadata = trained_metadata(name)
+    whole, bundled = (100 * float(metadata[key]) for key in ("test_accuracy", "bundled_test_accuracy"))
+    assert f"| `{name}` | {whole:.2f} | {bundled:.1f} |" in (RUNS_DIR / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_trained_networks_reach_what_is_said_of_them(name):
     model, metadata = load_trained(name), trained_metadata(name)
     history = load_run(name).history

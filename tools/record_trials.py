@@ -34,7 +34,8 @@ Namespace = dict[str, Any]
 class Trial:
     """What is repeated.
 
-    notebook: the twin. names: the cells that define one of these run, in the notebook's order; of all others the imports do.
+    notebook: the twin.
+    names: the cells that define one of these run, in the notebook's order; of all others only the imports do.
     measure: takes what the cells defined, and gives the rows of one start.
     """
 

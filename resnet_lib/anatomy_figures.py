@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from resnet_lib.loss_surface import surface_grid
-from resnet_lib.plots import BLUE, GREEN, GREY, KIND_COLORS, ORANGE, RED, headline, kind_color
+from resnet_lib.plots import BLUE, GREEN, GREY, KIND_COLORS, ORANGE, PURPLE, RED, headline, kind_color
 
 LEVELS = 13  # contours, equally far apart on the logarithm of the loss
 KINDS = {"none": "plain", "A": "residual", "B": "residual", "C": "residual"}
@@ -33,7 +33,7 @@ def degradation(runs: pd.DataFrame, title: str) -> Figure:
     """
     runs = _with_depth(runs)
     depths = sorted(runs["depth"].unique())
-    figure, row = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharex=True, sharey=True)
+    figure, row = plt.subplots(1, 2, figsize=(8.6, 3.7), layout="constrained", sharex=True, sharey=True)
     headline(figure, title)
     for axes, kind in zip(row, KIND_COLORS, strict=True):
         for depth, color in zip(depths, _shades(len(depths)), strict=True):
@@ -202,7 +202,7 @@ def errors_along(tables: Mapping[str, pd.DataFrame], column: str, xlabel: str, t
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
     colors = [kind_color(name) for name in tables]
     if None in colors or len(set(colors)) < len(colors):
-        colors = [BLUE, ORANGE, GREEN, RED]
+        colors = [GREEN, PURPLE, BLUE, ORANGE]  # two parts of one network: not the colours of plain and residual
     for (name, table), color, marker in zip(tables.items(), colors, MARKERS, strict=False):
         style = {"color": color, "marker": marker, "markersize": 6}
         axes.plot(table[column], 100 * table["error_after"], label=name, **style)

@@ -43,7 +43,7 @@ def test_recorded_trials_have_all_starts_and_say_how_they_were_made(name):
 def test_a_start_gives_the_recorded_promises_again():
     trial = replace(
         TRIALS["live_descents"],
-        names=("train", "small", "small_net", "NAMES", "kept_share", "tried"),
+        names=(*record_trials.LIVE, "train", "kept_share", "tried"),
         measure=lambda cells: [
             {"network": name, "kept": cells["kept"][name][0.1], "slope": cells["slopes"][name]}
             for name in cells["NAMES"]

@@ -58,55 +58,63 @@ for shortcut, runs in twins.groupby("shortcut", sort=False):
     print("plain:   " if shortcut == "none" else "residual:", "(depth, seed)", *pairs)
 
 # %% [markdown]
-# One seed, and three depths. 32 layers and a second seed are planned (`python -m resnet_lib record --list`). The training error is
+# The training error is
 # measured after each epoch on 2,500 fixed training images, the test error on all 10,000 test images.
 #
 # **Predict.** Which depth ends with the lowest *training* error, plain? And residual? At which depth do the twins differ most?
 
 # %%
 plots.show(
-    anatomy_figures.degradation(
-        twins, "In 12 epochs 56 layers fall behind 20, plain ones far"
-    ),
-    alt="Error by epoch on training and test images for depth 8, 20 and 56, plain on the left, "
-    "residual on the right. Plain: 20 layers lie above 8 until epoch 6 and just below "
-    "them afterwards; 56 stay above 60 percent. Residual: 20 layers lie well below 8 from "
-    "epoch 6 on; 56 are last in all epochs but the sixth, and end at 30 percent, near 8 layers.",
+    anatomy_figures.degradation(twins, "Plain nets of 32 and 56 layers stay behind"),
+    alt="Error by epoch on training and test images for depth 8, 20, 32 and 56, plain on the left, "
+    "residual on the right, two seeds each. Plain: 20 layers lie above 8 or beside them until epoch 6 and just below "
+    "afterwards; 32 stay at 40 percent and 56 above 60. Residual: 20 and 32 layers end "
+    "together near 19 percent on training images, well below 8 layers; 56 end near 30, above 8.",
 )
 
 # %%
 plots.show(
     anatomy_figures.last_error_by_depth(
-        twins, "Shortcuts cost a point or two at 8 layers and save thirty at 56"
+        twins, "No difference at 8 layers, twenty points at 32, and more at 56"
     ),
-    alt="Error after the last epoch at depth 8, 20 and 56, on training and on test images. At "
-    "depth 8 the plain net is one to two points better. At 20 the residual net is four "
-    "to five points better, and at 56 about thirty: 61 percent plain, 30 to 33 residual.",
+    alt="Error after the last epoch at depth 8, 20, 32 and 56, on training and on test images; marks are "
+    "seeds. At depth 8 the twins are level. At 20 the residual nets are four "
+    "points better, at 32 twenty, and at 56 thirty to forty. Plain nets get worse from 20 layers on, "
+    "residual ones from 32.",
 )
 
 # %%
-last = twins[twins["epoch"] == 11].set_index(["shortcut", "depth"])
-right = 100 * last["train_eval_accuracy"].unstack()
-for shortcut, row in right.diff(axis=1).iterrows():
+last = twins[twins["epoch"] == 11]
+right = 100 * last.pivot_table(
+    index=["shortcut", "seed"], columns="depth", values="train_eval_accuracy"
+)
+for (shortcut, seed), row in right.iterrows():
     kind = "plain:   " if shortcut == "none" else "residual:"
-    print(f"{kind} 8 to 20 layers {row[20]:+.0f} points, 20 to 56 {row[56]:+.0f}")
+    steps = row.diff().dropna().items()
+    gains = ", ".join(f"to {depth} layers {points:+.0f}" for depth, points in steps)
+    print(f"{kind} seed {seed}, training images: {gains} points")
 
 # %%
 early = twins[(twins["shortcut"] == "none") & (twins["epoch"] < 6)]
-early = early.pivot(index="epoch", columns="depth", values="train_eval_accuracy")
-print("plain, 20 layers behind 8 in", (early[20] < early[8]).sum(), "of 6 epochs")
+early = early.pivot(
+    index=["seed", "epoch"], columns="depth", values="train_eval_accuracy"
+)
+behind = (early[20] < early[8]).groupby("seed").sum().tolist()
+for seed, epochs in enumerate(behind):
+    print(f"plain, seed {seed}: 20 layers behind 8 in {epochs} of the first 6 epochs")
 
 # %% [markdown]
-# Going from 8 to 20 layers gains the residual net 8 points on training images and the plain one 2. (An error on 2,500 images is known to within about 1.6 points.) At depth 8 it is the *plain* net that is ahead, by one to two points:
-# nothing here says that shortcuts help at every depth. And at 20 plain layers there is only a beginning of trouble: while the rate was high, they trailed the 8, and when it dropped, they caught up.
+# Going from 8 to 20 layers gains the residual nets 7 to 8 points on training images and the plain ones 2. (An error on 2,500 images is known to within about 1.6 points.) At depth 8 the twins are level: half a point or one for the *plain* net on training images, on test images one seed for each. Nothing here says that shortcuts help at every depth. And at 20 plain layers there is only a beginning of trouble: while the rate was high, they trailed the 8 in most epochs, and when it dropped, they caught up.
 #
-# At 56 layers the plain net has a higher *training* error by far: three of five training images are still wrong. That is what degradation looks like. But look at the residual net. It is far better, and it has lost as well, 12 points against its own 20 layers. He et al. did not find that: after 164 epochs their residual nets were the better the deeper they
-# were, up to 110 layers (test error in their table 6; figure 6 has both). Ours had 12 epochs, half of them at the high rate, on half of the images. So here a high training error can mean two things: the network *cannot* get lower, or it is *slow*. Twelve epochs do not tell them apart, for neither net.
-# What they do show is that shortcuts make 56 layers learn sooner, by a long way. (One seed: a point or two may be its luck, thirty are not likely to be.)
+# Then it breaks. With 32 layers the plain nets have a higher *training* error than with 20, by 16 and 19 points, and with 56 again by more than 20: nearly two of three training images are still wrong. That is what degradation looks like. The residual nets of 32 layers are hardly worse than those of 20: by a point or so, which 2,500 images do not tell apart.
+#
+# But look at the residual nets of 56. They are far better than their plain twins, and they have lost as well, 10 to 12 points against their own 20 layers. He et al. did not find that: after 164 epochs their residual nets were the better the deeper they
+# were, up to 110 layers (test error in their table 6; figure 6 has both). Ours had 12 epochs, half of them at the high rate, on half of the images. So here a high training error can mean two things: the network *cannot* get lower, or it is *slow*. Twelve epochs do not tell them apart, for either net.
+# What they do show is that shortcuts make 32 and 56 layers learn sooner, by a long way. (Two seeds: they differ by up to 6 points at 56 plain layers, by up to 3 elsewhere.)
 #
 # ### Deeper, live
 #
-# Somewhere between 20 and 56 plain layers it breaks. Here is a small version that needs seconds: narrow networks (8, 16 and 32 channels instead of 16, 32 and 64), 640 images at half their resolution, 60 steps of 32 images.
+# Between 20 and 32 plain layers it breaks. Here is a small version that needs seconds: narrow networks (8, 16 and 32 channels instead of 16, 32 and 64), 640 images at half their resolution, 60 steps of 32 images.
 # Only the *start* of a training fits in that, so read it as that.
 
 # %%
@@ -251,8 +259,8 @@ plots.show(
         "It explodes, and then it looks as if it had vanished",
     ),
     alt="Gradient norm of conv1 by step on a logarithmic axis. Plain: above 100 at the start, "
-    "below 1 after six steps, and about 0.01 from step 25 on. Residual: near 3 at the "
-    "start, then mostly between 0.1 and 0.6.",
+    "below 1 after six steps, and mostly 0.02 to 0.05 from step 25 on. Residual: near 3 at the "
+    "start, then mostly between 0.2 and 0.6.",
 )
 
 # %%
@@ -372,10 +380,18 @@ sizes = full_size["residual, 56 layers"].query("layer == 'conv1'")
 sizes = sizes.set_index("epochs_trained")["weight_norm"]
 print(f"its twin's, meanwhile:    {sizes[2] / sizes[1]:.4f}")
 
+# %%
+table = full_size["plain, 56 layers"]
+sizes = table.pivot(index="layer", columns="epochs_trained", values="weight_norm")
+sizes = sizes.loc[table["layer"].unique()]  # in forward order
+frozen = (sizes[2] / sizes[1] - decay_alone).abs() < 0.0005
+print("layers that weight decay alone explains:", frozen.sum(), "of", len(frozen))
+print("the first that it does not is number", frozen.argmin() + 1)
+
 # %% [markdown]
 # The same three steps as in the small net: explosion, weights thrown out, a gradient that looks vanished. At the start the gradient of `conv1` is 600 times that of `fc`. The first epoch throws its weights out to 200 times their size. From then on its gradient is between a fiftieth and a tenth of `fc`'s, and whoever looks there only writes: *vanished*. By the fair measure it is 4 to 8 times `fc`'s, and more than its twin's in every epoch. In the residual net, which learns, the darkest layers are as dark as the plain net's.
 #
-# And it is frozen. The gradient of weights in front of a batch norm is at right angles to them, since their length alone makes no difference to the loss; so a step along it, which turns them, also makes them longer. The twin's got longer by 4%. These got shorter, in the second epoch by just as much as weight decay alone makes them: of steps there is nothing to be seen.
+# And it is frozen. The gradient of weights in front of a batch norm is at right angles to them, since their length alone makes no difference to the loss; so a step along it, which turns them, also makes them longer. The twin's got longer by 4%. These got shorter, in the second epoch by just as much as weight decay alone makes them: of steps there is nothing to be seen. Nor is there in the next fourteen.
 #
 # ## 3. If it is not that they vanish, what fails?
 #
@@ -398,7 +414,7 @@ plots.show(
         "linear linear",
     ),
     alt="Training loss over 60 steps of equal relative size. The residual net falls from above "
-    "guessing to 1.9; the plain one stays near 2.3 and hardly falls.",
+    "guessing to 1.9; the plain one stays near 2.3 for 40 steps and then sinks to 2.2.",
 )
 
 # %%
@@ -407,8 +423,24 @@ print("residual ahead by more than 0.2:", twin_loss < plain_loss - 0.2)
 print("plain, near guessing still:", plain_loss > 2.1)
 
 # %% [markdown]
-# It does not. The residual twin learns faster than before, and the plain net still does not. **Sizes of gradients are not the whole of it**, neither vanished nor exploded. (One rate: 0.003 of each layer's weights, before momentum. By hand, once each, we tried rates from 0.000003
-# to 0.01 on the plain net: 60 steps go nowhere at any of them. 400 steps at 0.001 do, down to 2.0, where the twin is after 60. So the plain net is not dead. It is *slow*.)
+# Hardly. The residual twin learns faster than before; the plain net moves late and little. **Sizes of gradients are not the whole of it**, neither vanished nor exploded. But is 0.003 of each layer's weights (before momentum) the wrong rate for it, or this the wrong start? Other rates, here in millionths of the weights, three starts each, and once more steps, recorded by these very cells (`python tools/record_trials.py equal_steps`):
+
+# %%
+from resnet_lib.runs import load_trials
+
+rates = load_trials("equal_steps")
+rates["millionths"] = (1e6 * rates["rate"]).round().astype(int)
+table = rates.pivot_table(
+    index=["steps", "millionths"],
+    columns="network",
+    values="loss",
+    aggfunc=["min", "max"],
+)
+table = table.swaplevel(axis=1).sort_index(axis=1, ascending=[True, False])
+print(table.round(2).to_string())
+
+# %% [markdown]
+# In 60 steps the plain net gets nowhere at any of them: 2.2 at best, where its twin is at 1.8 to 2.2 for every rate from 300 millionths on. 400 steps at 1,000 do bring it down, to 1.9 to 2.1; meanwhile its twin has learnt the 640 images by heart. So the plain net is not dead. It is *slow*.
 #
 # What is wrong with its directions? A gradient is a *promise*: go this way, and for a short step the loss falls by so much, the step's length times the slope. How far does the promise hold? Take one step of equal
 # relative size in all layers, along the gradient of the very images on which the loss is measured. Choose its length so that each network is promised the *same* fall, for their slopes differ. Then compare.
@@ -484,14 +516,46 @@ print(
 # The plain net of 44 layers keeps not four tenths of a promise of 0.1, its twin seven, and its twin's best single step brings the loss down more than four times as far. Here is both, size and direction:
 #
 # - **Size.** The slope is the explosion, seen in all layers at once: the plain net's is some ninety times its twin's. So for the same promise its step is so many times shorter.
-# - **Direction.** Of that short step the promise holds for a smaller part. Look where the curves fall to three quarters: at a promise of about 0.02 for the plain net, of nearly 0.1 for its twin. A little way along the gradient, the plain net's gradient is another one.
+# - **Direction.** Of that short step the promise holds for a smaller part. Look where the curves fall to three quarters: at a promise of about 0.025 for the plain net, of about 0.08 for its twin. A little way along the gradient, the plain net's gradient is another one.
 #   That fits the **shattered gradients** of [notebook 02](02_shortcut_connections.ipynb): there the gradient changed like noise from one image to the next one beside it; here it does from one set of *weights* to the next one beside it.
 #
-# Together, in weights, the plain net may go some three hundred times less far before its promise fails. Equal steps mend the first; nothing that we did mends the second.
+# Both together: measured by its weights, the plain net may go only a three-hundredth of the way before its promise fails. Equal steps mend the first; nothing that we did mends the second.
 #
 # An earlier version of this section let each network have the logits it starts with. Then the twin kept nine tenths and its best step went more than ten times as far; much of that was the way down to guessing. **What is compared has to start alike.**
 #
-# These were three small networks at their start. We repeated it by hand with four seeds: the plain net kept 0.30 to 0.47 of a promise of 0.1, its twin 0.71 to 0.76; the slopes were 60 to 130 times apart, the best steps 4 to 5 times. It is evidence, not the last word, and the literature has not spoken it:
+# These were three small networks from one start. Do ten starts say the same?
+
+# %%
+starts = load_trials("live_descents").pivot(index="seed", columns="network")
+twin, plain = (
+    starts.xs(twins_44[0], axis=1, level=1),
+    starts.xs(twins_44[1], axis=1, level=1),
+)
+compared = pd.DataFrame(
+    {
+        "loss after 60 steps, plain": plain["loss"],
+        "loss after 60 steps, residual": twin["loss"],
+        "conv1's gradient late, plain / residual": plain["conv1_gradient_late"]
+        / twin["conv1_gradient_late"],
+        "the same by the fair measure": plain["conv1_gradient_late"]
+        * plain["conv1_weight_late"]
+        / (twin["conv1_gradient_late"] * twin["conv1_weight_late"]),
+        "conv1's weights late / at the start, plain": plain["conv1_weight_late"]
+        / plain["conv1_weight_first"],
+        "loss with equal steps, plain": plain["equal_steps_loss"],
+        "loss with equal steps, residual": twin["equal_steps_loss"],
+        "kept of a promise of 0.1, plain": plain["kept_of_0.1"],
+        "kept of a promise of 0.1, residual": twin["kept_of_0.1"],
+        "slope, plain / residual": plain["slope"] / twin["slope"],
+        "best step's fall, residual / plain": twin["best_step"] / plain["best_step"],
+    }
+)
+print(compared.agg(["min", "median", "max"]).T.to_string(float_format="%.2f"))
+
+# %% [markdown]
+# In all ten the plain net stays near guessing and its twin does not, with equal steps neither. In all ten its first weights are thrown out and their gradient looks vanished, its promises hold for less, and its best step brings a third to a fifth of what its twin's does. One thing varies: by the fair measure of section 2, `conv1`'s gradient ends between a tenth and one and a half times the twin's; it is below a fifth in two of ten. Where it is, something of the vanishing is left; the raw gradient would have it ten times as strong.
+#
+# It is evidence, not the last word, and the literature has not spoken it:
 #
 # - **He et al. (2015, §4.1)** say so of their plain net of 34 layers: with batch norm its signals do not die, and they verified that its gradients have healthy norms. So vanishing gradients are an unlikely cause. They *conjecture* that deep plain nets converge exponentially slowly, and leave the reason open.
 # - **Balduzzi et al. (2017)** say: shattered gradients. They trained deep plain nets without shortcuts from a start that does not shatter.
@@ -577,7 +641,7 @@ plots.show(
         scaled,
         "factor",
         "factor in every block",
-        "Shortcuts times 0.9: nearly all of the harm is stale statistics",
+        "Shortcuts × 0.9: the harm is mostly stale statistics",
     ),
     alt="Error of the residual network over the factor on all shortcuts or all branches. "
     "Shortcuts: a narrow valley, 48 percent at 0.9, 46 at 1.1, 89 at 0.75. Branches: a "
@@ -600,23 +664,42 @@ print("branches times 0.9, fewer than 10:", harm < 0.1)
 # A factor on the shortcuts multiplies along the whole path, $0.9^9 \approx 0.4$ from the first block to the last, the same product as in notebook 02; on the branches it changes each contribution once. So with weaker shortcuts every batch norm gets smaller inputs than it remembers. Measured anew, that costs a point instead of 25: nearly all of the harm was stale.
 # Times 1.25 it is not: there the shortcuts drown what the branches add, and no statistics bring that back. (An earlier version of this section did not measure anew here, and blamed the product for all of it.)
 #
-# Last, let two blocks of a stage change places.
+# And the plain net? It has branches alone, and what a factor does to a branch the next batch norm undoes, if it knows the new statistics. So here we know the answer beforehand, and can try the method on it:
 
 # %%
-swaps = surgery.swap_each_pair(residual, some, train[:125])
+scaled = surgery.scale_all_blocks(
+    nets["plain, 20 layers"],
+    seen["plain, 20 layers"],
+    "branch",
+    (0.75, 1),
+    train[:125],
+)
+harm, harm_anew = scaled[measures].diff().iloc[1].abs()
+print("all blocks of the plain net times 0.75, more than 30 points:", harm > 0.3)
+print("with statistics anew, fewer than 5:", harm_anew < 0.05)
+
+# %% [markdown]
+# As it should be: all of it was stale. Measuring statistics anew does what it is meant to do.
+#
+# Last, let two blocks of a stage change places.
+#
+# **Predict.** In which of the two networks does that hurt less? And within one stage, is it the order that matters?
 
 
+# %%
 def about(cost):
     return "below 6" if cost < 0.06 else "6 to 30" if cost < 0.3 else "above 30"
 
 
-for _, swap in swaps.iterrows():
-    costs = [about(swap[column] - swap["error_before"]) for column in measures]
-    pair = f"{swap['first']} and {swap['second']}"
-    print(f"{pair}: {costs[0]} points; with statistics anew {costs[1]}")
+for name, net in nets.items():
+    print(name)
+    for _, swap in surgery.swap_each_pair(net, seen[name], train[:125]).iterrows():
+        costs = [about(swap[column] - swap["error_before"]) for column in measures]
+        pair = f"{swap['first']} and {swap['second']}"
+        print(f"    {pair}: {costs[0]} points; with statistics anew {costs[1]}")
 
 # %% [markdown]
-# Only five pairs have the same shape. For the two neighbours of stage 2 the order does not matter; with statistics anew it matters little for two more pairs, and most for the first and the last block of stage 1: the first reads what comes from `conv1`, and neither can stand in for the other. Greff et al. (2017) read such experiments so: the blocks of a stage
+# Only five pairs have the same shape. In the plain net every swap is ruin, and new statistics do not help. In the residual one, for the two neighbours of stage 2 the order does not matter; with statistics anew it matters little for two more pairs. The first block of stage 1 cannot change places with either of the others without harm: it reads what comes from `conv1`, and nothing can stand in for it. Greff et al. (2017) read such experiments so: the blocks of a stage
 # refine one estimate, each a little. Veit et al. read theirs as a collection of many short networks. Our nine blocks cannot decide between them.
 
 # %% [markdown]
@@ -664,7 +747,7 @@ from resnet_lib.analysis import class_accuracies
 table = class_accuracies(answers, test.labels, test.classes)
 plots.show(
     error_figures.class_accuracies(
-        {"ResNet-20": table}, "The cat is hardest, but for whom is that sure?"
+        {"ResNet-20": table}, "The cat is hardest; beside which classes is that sure?"
     ),
     alt="Accuracy of each class with its 95 percent interval. Cat is lowest at 84 percent, "
     "from 76 to 90. Bird, airplane and dog follow at 87 and 88; ship and horse are highest, at "
@@ -819,7 +902,7 @@ for pair in pairs.values():
 #
 # At 56 it does. The residual surface is still a bowl nearly everywhere. The plain one is a crumpled plate: its walks turn three times, one of them eleven times. That agrees with Li et al., who saw plain networks of 20 layers smooth and those of 56 chaotic, though "chaos" would say too much of ours: it too has one hollow in its middle, and a grid of steps of 0.1 shows nothing finer.
 #
-# But what does it *show*? These are the weights at which training had *arrived*, and the plain net had not arrived anywhere: its loss there is 1.7, and its first layers are frozen, far out (section 2). Is the surface crumpled because the net is plain, or because it is hardly trained? Two networks with such different losses cannot tell. Nor is it known whether training ever met these folds.
+# But what does it *show*? These are the weights at which training had *arrived*, and the plain net had not arrived anywhere: its loss there is 1.7, and its first fifteen layers are frozen, far out (section 2). Is the surface crumpled because the net is plain, or because it is hardly trained? Two networks with such different losses cannot tell. Nor is it known whether training ever met these folds.
 
 # %% [markdown]
 # Is the recording what this machine would measure? A small grid, live, whose points are all in the large one:
@@ -858,11 +941,11 @@ print("corners more than twice as high:", (higher > 2).sum(), "of", len(both))
 # %% [markdown]
 # ## Summary
 #
-# - **Degradation** shows in the training error. Recorded, one seed, 12 epochs: at 8 layers the plain twin is a little ahead, at 20 the residual one by 5 points, at 56 by thirty. Both have a higher training error at 56 than at 20, which so short a training cannot tell from slowness.
+# - **Degradation** shows in the training error. Recorded, two seeds, 12 epochs: at 8 layers the twins are level, at 20 the residual one is ahead by 4 or 5 points, at 32 by about twenty, at 56 by more than thirty. Plain nets get much worse beyond 20 layers, residual ones beyond 32; so short a training cannot tell that from slowness.
 # - **Vanishing gradients are not the cause here.** In 20 plain layers nothing vanishes at any time. In 44, live, and in 56, recorded, the first layer's gradient explodes, throws its weights out, and then *looks* vanished: behind it stands batch norm, and weights ten times as large make the gradient ten times as small.
-# - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still does not learn and the residual one does.
-# - **Directions fail too**: at the start, with logits of equal size, the plain net's gradient keeps some four tenths of a promised fall of the loss by 0.1, and its twin's seven. Why, and whether that is the whole of it, is disputed.
-# - In surgery on the residual net half of the damage or more was stale statistics. A plain network does not survive a cut; a residual one of nine blocks does, at a price.
+# - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still hardly learns and the residual one does, in ten starts of ten.
+# - **Directions fail too**: at the start, with logits of equal size, the plain net's gradient keeps some four tenths of a promised fall of the loss by 0.1, and its twin's seven (ten starts: 0.29 to 0.55, and 0.63 to 0.81). Why, and whether that is the whole of it, is disputed.
+# - In surgery on the residual net half of the damage or more was stale statistics. A plain network survives neither a cut nor a swap; a residual one of nine blocks does, at a price.
 # - A class's accuracy on 100 images comes with an interval of 5 to 14 points; a network trained until 99% of its training images are right is too sure of itself; a loss surface comes with a mode of batch norm. At 56 layers the plain one is crumpled and its twin's a bowl; whether because it is plain or because it is hardly trained, two networks cannot tell.
 
 # %% [markdown]

@@ -27,6 +27,7 @@ TWIN_DEPTHS = (8, 20, 56, 32)  # the cheap ones and the extremes first: a plan c
 TWIN_SEEDS = (0, 1)
 SCHEDULE_SEEDS = (0, 1, 2)
 FAST_SEEDS = (0, 1, 2)
+FAST_LONGER = replace(FAST_CPU.scaled_to(28), padding=4)
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,9 @@ PLANNED: dict[str, Item] = {
         # Its settings are chosen on the validation split; the test set is for the final runs alone.
         _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),
         # Longer, and with larger moves against learning by heart, which 18 epochs already invite.
-        _fast_run("fast_validation_28_moves_4", replace(FAST_CPU.scaled_to(28), padding=4)),
+        _fast_run("fast_validation_28_moves_4", FAST_LONGER),
         *(_fast_run(f"fast_cpu_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),
+        *(_fast_run(f"fast_longer_{seed}", replace(FAST_LONGER, seed=seed), split="train") for seed in FAST_SEEDS),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),
     )
 }
@@ -203,6 +205,7 @@ GROUPS = {
     "schedules": tuple(name for name in PLANNED if name.startswith("schedule")),
     **{f"twins_{seed}": tuple(run.name for run in _twin_runs(seed)) for seed in TWIN_SEEDS},
     "fast_cpu": tuple(name for name in PLANNED if name.startswith("fast_cpu_")),
+    "fast_longer": tuple(name for name in PLANNED if name.startswith("fast_longer_")),
     "fast_ablation": tuple(name for name in PLANNED if name.startswith("fast_ablation")),
     "twins": tuple(name for name in PLANNED if name.startswith("twin_")),
     "all": tuple(PLANNED),

@@ -858,6 +858,13 @@ for column, name in (("test", "test images"), ("train", "training batches")):
     behind = means["multi_step"] - means["constant"]
     print(f"{name}, last epoch: constant behind multi-step by {behind:.1f} points")
 
+# %%
+long = load_run("resnet20_readme_150").history
+for column, name in (("test", "test images"), ("train", "training batches")):
+    gains = drop_gains(100 * long[f"{column}_accuracy"].to_numpy(), drops, window=15)
+    print(f"150 epochs, first drop, {name}: {gains['gain'].iloc[0]:.1f} points")
+print((final["linear"] - final["cosine"]).round(1).tolist(), "linear before cosine")
+
 # %% [markdown]
 # The README's order, in all three: the first drop buys most, the second half a point or a little more, the third next to nothing. For the first, test images say 8, 9 or 11 points, and training batches 6, three times. Two things are in that difference:
 #

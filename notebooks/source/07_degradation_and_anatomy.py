@@ -911,15 +911,11 @@ for pair in pairs.values():
 from resnet_lib.loss_surface import surface_of_trained
 
 grid = [-1, 0, 1]
-live = surface_of_trained(PLANNED["loss_surface"], "twin_resnet20_0", grid)
-both = live.merge(
-    recorded["twin_resnet20_0"], on=["a", "b"], suffixes=("", "_recorded")
-)
-print("shared points:", len(both))
-print(
-    "losses equal within 1%:",
-    np.allclose(both["loss"], both["loss_recorded"], rtol=0.01),
-)
+for name in ("twin_plain20_0", "twin_resnet20_0"):
+    live = surface_of_trained(PLANNED["loss_surface"], name, grid)
+    both = live.merge(recorded[name], on=["a", "b"], suffixes=("", "_recorded"))
+    equal_losses = np.allclose(both["loss"], both["loss_recorded"], rtol=0.01)
+    print(f"{name}: {len(both)} shared points, equal within 1%: {equal_losses}")
 
 # %% [markdown]
 # One choice is easily overlooked. Batch norm was in *train* mode: it took mean and variance from the 250 images, anew at each point. In *evaluation* mode, as in Li et al.'s own code, it keeps those that belong to the trained weights, and at other weights they are stale (section 4).

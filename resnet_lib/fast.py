@@ -155,6 +155,8 @@ class FastRecipe(Recipe):
     filter_momentum: of the filters; `momentum` is that of the rest. Both are Nesterov's, whatever `nesterov` says.
     muon: False trains the filters by SGD too.
     padding: pixels by which the images are moved at most each way, over their own mirror image.
+    cutout: side, in pixels, of a square of each image that is painted over with the mean colour, somewhere wholly
+        inside; 0 for none. T. DeVries, G. Taylor 2017, arXiv:1708.04552 (there it may stick out).
     alternating_flip: each image is mirrored in every second epoch, not at random. K. Jordan 2024, §3.6.
     low_resolution: images are scaled down to this size, 9 or more, in the first `low_epochs` epochs.
     """
@@ -164,6 +166,7 @@ class FastRecipe(Recipe):
     filter_momentum: float = 0.6
     muon: bool = True
     padding: int = 2
+    cutout: int = 0
     alternating_flip: bool = True
     low_resolution: int = 20
     low_epochs: int = 0
@@ -175,13 +178,15 @@ class FastRecipe(Recipe):
             raise ValueError(f"{rates}: all must be above 0, since each group's rate is a multiple of the first.")
         if not 0 <= self.filter_momentum < 1:
             raise ValueError(f"filter_momentum={self.filter_momentum}: expected 0 or more, and less than 1.")
-        self._check_whole("low_epochs", "low_resolution", "padding")
+        self._check_whole("low_epochs", "low_resolution", "padding", "cutout")
         # Of an image smaller than that `FastResNet`'s pooling leaves nothing.
-        if not 0 <= self.low_epochs <= self.epochs or self.low_resolution < 9 or not 0 <= self.padding < 32:
+        if not 0 <= self.low_epochs <= self.epochs or self.low_resolution < 9:
             raise ValueError(
-                f"low_epochs={self.low_epochs}, low_resolution={self.low_resolution}, padding={self.padding}: expected "
-                f"0 to epochs={self.epochs}, at least 9, and 0 to 31."
+                f"low_epochs={self.low_epochs}, low_resolution={self.low_resolution}: expected 0 to "
+                f"epochs={self.epochs}, and at least 9."
             )
+        if not (0 <= self.padding < 32 and 0 <= self.cutout < 32):
+            raise ValueError(f"padding={self.padding}, cutout={self.cutout}: expected 0 to 31, an image has 32 pixels.")
 
     def scaled_to(self, epochs: int) -> "FastRecipe":
         """`Recipe.scaled_to`; the epochs at low resolution keep their share."""
@@ -269,6 +274,9 @@ class FastLoader(BatchLoader):
                 mirrored = self.mirrored_first[chosen] ^ (epoch % 2 == 1)
             images = move_and_mirror(images, top[share], left[share], mirrored[share])
         images = normalise(images)
+        if self.augment and self.recipe.cutout:
+            corners = torch.randint(32 - self.recipe.cutout + 1, (2, len(chosen), 1), generator=generator)
+            images = cut_out(images, *corners[:, share], self.recipe.cutout)
         if epoch >= self.recipe.low_epochs:
             return images
         # antialias: each new pixel is the mean of all that it covers.
@@ -287,6 +295,17 @@ def move_and_mirror(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor)
     first = torch.arange(count)[:, None] * height
     pixels = (first + rows)[:, :, None] * width + columns[:, None, :]
     return images.reshape(-1, channels).index_select(0, pixels.flatten()).view(images.shape)
+
+
+def cut_out(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Zeros, the mean colour of normalised images, in a square of size × size pixels from pixel (top, left) on.
+
+    images: (N, C, H, W); top, left: (N, 1) whole numbers → (N, C, H, W).
+    """
+    rows = (torch.arange(images.shape[2]) - top) // size == 0
+    columns = (torch.arange(images.shape[3]) - left) // size == 0
+    # Not `masked_fill`: what that returns is no longer channels_last.
+    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], 0.0, images)
 
 
 def reflected(index: Tensor, size: int) -> Tensor:

@@ -17,6 +17,7 @@ from resnet_lib.fast import (
     FastRecipe,
     FastResNet,
     create_network,
+    cut_out,
     fast_resnet,
     move_and_mirror,
     training_flops,
@@ -205,6 +206,9 @@ def test_each_kind_of_parameter_has_its_rate_and_its_decay_does_not_depend_on_it
         {"low_resolution": 20.5},
         {"padding": -1},
         {"padding": 32},
+        {"cutout": -1},
+        {"cutout": 32},
+        {"cutout": 2.5},
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(wrong):
@@ -270,6 +274,36 @@ def test_moved_images_are_what_reflection_padding_and_a_cut_give(train):
         assert torch.equal(moved[i].permute(2, 0, 1).float(), expected)
 
 
+def test_a_square_of_each_image_is_painted_over():
+    images = torch.rand(3, 3, 8, 6) + 1
+    corners = [(0, 0), (5, 3), (2, 1)]
+    cut = cut_out(images, *torch.tensor(corners).T[..., None], 3)
+    expected = images.clone()
+    for image, (top, left) in zip(expected, corners, strict=True):
+        image[:, top : top + 3, left : left + 3] = 0
+    assert torch.equal(cut, expected)
+
+
+def test_a_loader_paints_over_another_square_in_each_epoch_and_nothing_else(train):
+    whole = replace(RECIPE, low_epochs=0)
+    with_cutout, without = (FastLoader(train, replace(whole, cutout=size)) for size in (12, 0))
+    painted = []
+    for epoch in (0, 1):
+        pairs = zip(with_cutout.epoch(epoch), without.epoch(epoch), strict=True)
+        (cut, labels), (images, same) = next(pairs)  # of later batches the moves differ: more was drawn
+        square = (cut != images).any(1)
+        assert torch.equal(labels, same)
+        assert (cut[:, 0][square] == 0).all()
+        assert cut.is_contiguous(memory_format=torch.channels_last)
+        rows, columns = square.any(2), square.any(1)
+        assert (rows.sum(1) == 12).all()
+        assert (columns.sum(1) == 12).all()
+        painted.append(rows)
+    assert not torch.equal(*painted)
+    no_augmentation = FastLoader(train, replace(whole, cutout=12, augment=False))
+    assert (next(no_augmentation.epoch(0))[0] != 0).all()
+
+
 def test_each_image_is_mirrored_in_every_second_epoch(train):
     loader = FastLoader(train, replace(RECIPE, padding=0, low_epochs=0))
     plain = normalise(train.images)
@@ -303,8 +337,9 @@ def test_without_augmentation_the_images_are_those_of_any_loader(train):
 
 
 def test_two_processes_share_a_batch_of_the_same_images(train):
-    whole = list(FastLoader(train, RECIPE).epoch(1))
-    halves = zip(*(FastLoader(train, RECIPE, rank, 2).epoch(1) for rank in (0, 1)), strict=True)
+    recipe = replace(RECIPE, cutout=8)
+    whole = list(FastLoader(train, recipe).epoch(1))
+    halves = zip(*(FastLoader(train, recipe, rank, 2).epoch(1) for rank in (0, 1)), strict=True)
     for (images, labels), parts in zip(whole, halves, strict=True):
         assert torch.equal(images, torch.cat([part[0] for part in parts]))
         assert torch.equal(labels, torch.cat([part[1] for part in parts]))

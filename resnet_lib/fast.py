@@ -119,8 +119,11 @@ def whitening_filters(images: Tensor, size: int = 2, smoothing: float = 5e-4) ->
     the weakest components are mostly noise. hlb-CIFAR10 (tysam-code, 2023), after D. Page 2018, "How to train your
     ResNet".
     """
-    patches = F.unfold(images, size).transpose(1, 2).flatten(0, 1).double()  # (N · positions, 3 · size²)
-    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    moments, count = 0.0, 0
+    for some in images.split(500):  # all patches at once, in float64, take 0.4 GB for 4,500 images
+        patches = F.unfold(some, size).transpose(1, 2).flatten(0, 1).double()  # (N · positions, 3 · size²)
+        moments, count = moments + patches.T @ patches, count + len(patches)
+    variances, directions = torch.linalg.eigh(moments / count)
     filters = (directions / (variances + smoothing).sqrt()).T.float().unflatten(1, (3, size, size))
     return torch.cat([filters, -filters])
 

@@ -15,7 +15,7 @@ from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import DataError, load_cifar10
 from resnet_lib.fast import FAST_CPU, create_network
 from resnet_lib.provenance import RunFolder, describe_session
-from resnet_lib.training import RECIPES, Recipe, TrainingDiverged, TrainingInterrupted, fit, pick_device
+from resnet_lib.training import RECIPES, Recipe, TrainingDiverged, TrainingInterrupted, evaluate, fit, pick_device
 
 app = typer.Typer(
     help="The residual-network course: get the data, train a network, make the recorded runs.",
@@ -111,6 +111,12 @@ def train(
         bool,
         typer.Option("--local-batch-norm", help="Of several processes, each normalises by its own images alone."),
     ] = False,
+    two_views: Annotated[
+        bool,
+        typer.Option(
+            "--two-views", help="In the end, also measure the mean of each image's and its mirror image's answers."
+        ),
+    ] = False,
 ) -> None:
     """Train a network on CIFAR-10.
 
@@ -124,6 +130,7 @@ def train(
     torch.manual_seed(seed)
     network = create_network(model, stem=stem.value, shortcut=shortcut.value if shortcut else None)
     train_data = load_cifar10("train" if evaluate_on == "test" else "train_part", size)
+    evaluation_data = load_cifar10(evaluate_on, size)
     main_process = distributed.is_main()  # it alone writes
     if main_process:
         print(f"{model}, {settings.epochs} epochs on {train_data}, device {chosen_device}, to {out}", flush=True)
@@ -140,7 +147,7 @@ def train(
             network,
             train_data,
             settings,
-            evaluate_on=load_cifar10(evaluate_on, size),
+            evaluate_on=evaluation_data,
             device=device,
             checkpoint=out / "checkpoint.pt",
             on_epoch=record,
@@ -155,6 +162,8 @@ def train(
         run.write_history(history)
         accuracy = history[f"{evaluate_on}_accuracy"].iloc[-1]
         print(f"{evaluate_on} accuracy after the last epoch: {accuracy:.2%}")
+        if two_views:
+            print(f"with two views: {evaluate(network, evaluation_data, mirrored=True):.2%}")
 
 
 @app.command()

@@ -60,7 +60,7 @@ class FastResNet(nn.Module):
     whitening: filters (C, 3, k, k) of the first convolution, from `whitening_filters`; None: a trained 3×3 convolution
         to 24 channels instead.
     widths, blocks_per_stage: channels and `FastBlock`s of each stage.
-    frozen_scale: batch norm's scale stays 1, as the convolution before it is free to have any.
+    frozen_scale: batch norm's scale stays 1; a `FastRecipe` would train it at the high rate of the biases.
     identity_init: each convolution starts as the identity, as far as its channels go, and random beyond them.
     small_head: the classifier starts near 0 (deviation 1 / channels), so that the first answers are guesses and say so.
     """

@@ -18,17 +18,17 @@ COLORS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED), "os^DvP"
 
 
 def cost_in_steps(costs: Mapping[str, float], title: str) -> Figure:
-    """A bar for each step on the way, from what is dear to what is cheap; costs: name → floating-point operations."""
+    """A dot for each step on the way, from what is dear to what is cheap; costs: name → floating-point operations."""
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.45 * len(costs)), layout="constrained")
     pflop = np.array(list(costs.values())) / 1e15
     places = np.arange(len(costs))
-    axes.barh(places, pflop, color=[GREY, *[BLUE] * (len(costs) - 1)], height=0.6)
+    axes.plot(pflop, places, "o-", color=BLUE, markersize=9)
     for place, cost in enumerate(pflop):
         factor = "" if place == 0 else f"  (÷ {pflop[place - 1] / cost:.1f})"
-        axes.text(cost * 1.06, place, f"{cost:.3g}{factor}", va="center", fontsize="small")
-    axes.set(title=title, xscale="log", xlabel="PFLOP (10¹⁵ operations)", xlim=(pflop.min() / 2, pflop.max() * 5))
-    axes.set_yticks(places, list(costs))
-    axes.invert_yaxis()
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(cost * 1.15, place, f"{cost:.3g}{factor}", va="center", fontsize="small", bbox=behind)
+    axes.set(title=title, xscale="log", xlabel="PFLOP (10¹⁵ operations)", xlim=(pflop.min() / 1.5, pflop.max() * 2.5))
+    axes.set(yticks=places, yticklabels=list(costs), ylim=(len(costs) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -47,16 +47,15 @@ def filters_row(filters: Tensor, title: str) -> Figure:
 
 
 def second_moments(tables: Mapping[str, Tensor], title: str) -> Figure:
-    """Matrices of second moments (d, d) side by side, each scaled to its own largest entry."""
-    figure, panels = plt.subplots(1, len(tables), figsize=(3.6 * len(tables), 3.5), layout="constrained")
+    """Matrices of second moments (d, d) side by side, in one scale of colours up to the largest entry of all."""
+    figure, panels = plt.subplots(1, len(tables), figsize=(3.6 * len(tables), 3.5), layout="constrained", squeeze=False)
     headline(figure, title)
-    for panel, (name, matrix) in zip(panels, tables.items(), strict=True):
-        largest = matrix.abs().max().item()
+    largest = max(matrix.abs().max().item() for matrix in tables.values())
+    for panel, (name, matrix) in zip(panels[0], tables.items(), strict=True):
         drawn = panel.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
-        panel.set(title=name, xlabel="entry of the vector", ylabel="entry of the vector")
-        panel.title.set_fontsize("medium")
+        panel.set(xticks=[], yticks=[], xlabel=name, ylabel=name)
         panel.grid(visible=False)
-        figure.colorbar(drawn, ax=panel, shrink=0.75)
+    figure.colorbar(drawn, ax=panels, shrink=0.75)
     return figure
 
 
@@ -72,40 +71,40 @@ def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
 
 
 def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, title: str) -> Figure:
-    """Accuracy on the images the runs were measured on after each epoch, against what the run had cost by then.
+    """Left: accuracy after each epoch against what the run had cost by then; right: where each run ends.
 
-    On the right the same from 88% up, or from 6 points below the best. A star at the end is the mean of two views,
-    where the curve is of one. The cost of an epoch is its share of the run's `flop`. small_cost: what a small image
-    costs, of a large one. other: the name of another run, its operations so far, and its accuracy (0 to 1) there.
+    Runs of equally many epochs have one colour. Accuracy is that on the images the runs were measured on, of one view;
+    on the right a star is the mean of two. The cost of an epoch is its share of the run's `flop`. small_cost: what a
+    small image costs, of a large one. other: the name of another run, its operations so far, and its accuracy (0 to 1)
+    there.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", width_ratios=(3, 2))
+    if not runs:
+        raise ValueError("No runs: there is nothing to draw.")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", width_ratios=(3, 2))
     headline(figure, title)
     name, flop, accuracy = other
-    best, small_images = 100 * accuracy.max(), False
-    for panel in panels:
-        panel.plot(flop / 1e15, 100 * accuracy, color=GREY, label=name)
-        panel.axhline(100 * accuracy[-1], color=GREY, linestyle="--", linewidth=1)
-    for run, color, marker in zip(runs, cycle(COLORS), cycle(MARKERS)):
+    left.plot(flop / 1e15, 100 * accuracy, color=GREY, label=name)
+    end = {"color": GREY, "linestyle": "--", "linewidth": 1.5}
+    left.axhline(100 * accuracy[-1], **end, label=f"… and its end, {accuracy[-1]:.1%}")
+    right.axvline(100 * accuracy[-1], **end)
+    lengths = list(dict.fromkeys(run.settings["recipe"]["epochs"] for run in runs))
+    styles = dict(zip(lengths, cycle(zip(COLORS, MARKERS, strict=False))))
+    for place, run in enumerate(runs):
         recipe, column = run.settings["recipe"], evaluated_column(run.history)
-        best = max(best, 100 * run.history[column].max(), 100 * run.mirrored_accuracy)
+        color, marker = styles[recipe["epochs"]]
         share = np.ones(len(run.history))
         share[: recipe["low_epochs"]] = small_cost
         pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
-        label = f"fast_resnet, {recipe['epochs']} epochs, seed {recipe['seed']}"
-        for panel in panels:
-            panel.plot(pflop, 100 * run.history[column], color=color, marker=marker, markersize=4, label=label)
-            panel.plot(pflop[-1], 100 * run.mirrored_accuracy, "*", color=color, markersize=12, markeredgecolor="white")
-        if recipe["low_epochs"]:
-            panels[0].axvline(pflop[recipe["low_epochs"] - 1], color=GREY, linestyle=":", linewidth=1)
-            small_images = True
-    panels[0].plot([], [], "*", color=GREY, markersize=12, label="two views")
-    if small_images:
-        panels[0].plot([], [], ":", color=GREY, linewidth=1, label="the last small images")
-    panels[0].set(ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
-    panels[1].set(ylim=(min(88, best - 6), best + 0.75))  # room for half a star
-    for panel in panels:
-        panel.set(xscale="log", xlabel="PFLOP spent")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+        label = f"fast_resnet, {recipe['epochs']} epochs"
+        first = label not in left.get_legend_handles_labels()[1]
+        left.plot(pflop, 100 * run.history[column], color=color, linewidth=1, label=label if first else None)
+        right.plot(100 * run.history[column].iloc[-1], place, marker, color=color, markersize=7)
+        right.plot(100 * run.mirrored_accuracy, place, "*", color=color, markersize=12)
+    left.set(xscale="log", xlabel="PFLOP spent", ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
+    names = [f"{recipe['epochs']} epochs, seed {recipe['seed']}" for recipe in (run.settings["recipe"] for run in runs)]
+    right.set(yticks=range(len(runs)), yticklabels=names, ylim=(len(runs) - 0.5, -0.5))
+    right.set(xlabel="the last epoch's (%); star: with two views")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 
@@ -131,11 +130,13 @@ def small_for_float16(magnitudes: Mapping[str, np.ndarray], title: str) -> Figur
     everything = np.concatenate([values[values > 0] for values in magnitudes.values()])
     bins = np.geomspace(max(everything.min(), 1e-11), everything.max(), 80)
     for (name, values), color in zip(magnitudes.items(), cycle(COLORS)):
-        axes.hist(values, bins, histtype="step", linewidth=2, color=color, label=name)
+        shares = np.full(len(values), 100 / len(values))  # layers are of different size
+        axes.hist(values, bins, weights=shares, histtype="step", linewidth=2, color=color, label=name)
     # The smallest normal number, and half of the smallest of all, below which numbers are rounded to 0.
     normal, zero = 2.0**-14, 2.0**-25
     axes.axvspan(zero, normal, color=ORANGE, alpha=0.12, label="float16 is coarse")
     axes.axvspan(bins[0], zero, color=RED, alpha=0.2, label="float16 rounds to 0")
-    axes.set(title=title, xscale="log", xlabel="magnitude of a gradient", ylabel="gradients", xlim=(bins[0], bins[-1]))
+    axes.set(title=title, xscale="log", xlim=(bins[0], bins[-1]))
+    axes.set(xlabel="magnitude of a gradient", ylabel="share of the layer's (%)")
     axes.legend(loc="upper left")
     return figure

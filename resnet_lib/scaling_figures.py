@@ -35,7 +35,10 @@ def measured_and_predicted(found: Measurements, title: str) -> Figure:
     rows = np.arange(len(steps))
     spread = [steps["seconds"] - steps["low"], steps["high"] - steps["seconds"]]
     right.errorbar(steps["seconds"], rows, xerr=spread, fmt="o", color=BLUE, label="measured")
-    right.plot(steps["predicted"], rows, "D", color=ORANGE, markerfacecolor="none", label="predicted")
+    fitted = steps["setting"].str.startswith("1 process")  # the model's parameters come from such steps
+    for chosen, marker, label in ((fitted, "s", "fitted"), (~fitted, "D", "predicted")):
+        row = steps["predicted"].where(chosen)
+        right.plot(row, rows, marker, color=ORANGE, markerfacecolor="none", linestyle="none", label=label)
     right.set_yticks(rows, steps["setting"])
     right.set(xlabel="seconds a step", xlim=(0, None), ylim=(-0.6, len(steps) - 0.4))
     right.grid(visible=False, axis="y")
@@ -57,7 +60,7 @@ def many_workers(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     workers = np.array(sorted(set().union(*(table["workers"] for table in tables.values()))))
     left.plot(workers, workers, color=GREY, linestyle=":", label="as many times as fast")
     left.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up over one worker")
-    right.set(xscale="log", ylim=(0, 1.05), xlabel="workers", ylabel="efficiency: speed-up by worker")
+    right.set(xscale="log", ylim=(0, 1.05), xlabel="workers", ylabel="efficiency")
     right.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (left, right):
         axes.set_xscale("log", base=2)
@@ -75,7 +78,7 @@ def parts_of_a_step(table: pd.DataFrame, title: str) -> Figure:
     names = {
         "overhead": "overhead of a step",
         "exposed": "all-reduce that nothing hides",
-        "exchanges": "small exchanges",
+        "exchanges": "small exchanges (loss, batch norm)",
     }
     table = table.assign(arithmetic=table["compute"] - table["overhead"])
     places, bottom = np.arange(len(table)), np.zeros(len(table))

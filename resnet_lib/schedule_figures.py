@@ -183,13 +183,26 @@ def bands_over_seeds(curves: Mapping[str, pd.DataFrame], ylabel: str, title: str
     return figure
 
 
-def differences_with_intervals(differences: pd.DataFrame, unit: str, title: str) -> Figure:
-    """What `analysis.paired_differences` found: a row a thing compared, its mean difference and interval."""
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(differences)), layout="constrained")
-    for place, (_, row) in enumerate(differences.iterrows()):
-        _interval(axes, place, row["difference"], row["low"], row["high"], BLUE, "o", "difference")
-    axes.axvline(0, color=GREY, linestyle=":")
+def differences_with_intervals(
+    differences: pd.DataFrame, unit: str, title: str, zoom: tuple[float, float] | None = None
+) -> Figure:
+    """What `analysis.paired_differences` found: a row a thing compared, its mean difference and interval.
+
+    zoom: the two ends of a stretch that a second panel shows enlarged.
+    """
+    size = (7 if zoom is None else 10, 1.2 + 0.4 * len(differences))
+    figure, panels = plt.subplots(
+        1, 1 if zoom is None else 2, sharey=True, squeeze=False, figsize=size, layout="constrained"
+    )
+    for axes in panels[0]:
+        for place, (_, row) in enumerate(differences.iterrows()):
+            _interval(axes, place, row["difference"], row["low"], row["high"], BLUE, "o", "difference")
+        axes.axvline(0, color=GREY, linestyle=":")
+    axes = panels[0, 0]
     axes.set(yticks=range(len(differences)), yticklabels=differences.index, ylim=(len(differences) - 0.5, -0.5))
+    if zoom is not None:
+        panels[0, 1].set(xlim=zoom)
+        panels[0, 1].set_title("enlarged", fontsize="medium", fontweight="normal")
     headline(figure, title)
     figure.supxlabel(unit, fontsize="medium")
     return figure

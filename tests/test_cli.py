@@ -18,6 +18,7 @@ import torch
 
 from resnet_lib import __main__ as cli
 from resnet_lib.data import load_cifar10
+from resnet_lib.fast import fast_resnet
 from resnet_lib.models import create_model
 from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.training import Recipe, evaluate, fit
@@ -138,6 +139,17 @@ def test_the_command_is_fit_with_the_seed_before_the_weights(uninterrupted):
     recipe = Recipe(8, 50, 0.1, "multi_step", (4, 6, 7), momentum=0.9, weight_decay=1e-4, seed=2)
     fit(model, load_cifar10("train", "bundled")[::25], recipe, progress=False)
     assert same_tensors(model.state_dict(), read_run(uninterrupted[0])[0]["model"])
+
+
+def test_the_fast_recipe_is_a_command_and_tells_both_evaluations(on_a_few, tmp_path, capsys):
+    few = shlex.split("--model fast_resnet --recipe fast_cpu --size bundled --epochs 1 --batch-size 50 --device cpu")
+    assert run_here("train", *few, "--two-views", "--out", tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    network = fast_resnet()
+    network.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"])
+    test = load_cifar10("test", "bundled")[::25]
+    assert lines[-2] == f"test accuracy after the last epoch: {evaluate(network, test):.2%}"
+    assert lines[-1] == f"with two views: {evaluate(network, test, mirrored=True):.2%}"
 
 
 @pytest.mark.parametrize("how", ["kill -9", "Ctrl-C"])

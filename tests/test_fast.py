@@ -3,13 +3,14 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.optim import SGD
 
-from resnet_lib import record
+from resnet_lib import record, training
 from resnet_lib.data import BatchLoader, load_cifar10, normalise
 from resnet_lib.fast import (
     FastBlock,
@@ -348,11 +349,22 @@ def test_two_processes_share_a_batch_of_the_same_images(train):
 # Training
 
 
-def test_fit_moves_all_rates_along_the_schedule_and_the_loss_falls(train):
-    net = small_net()
-    history = fit(net, train, replace(RECIPE, epochs=6), progress=False)
+def test_fit_moves_all_rates_along_the_schedule_and_the_loss_falls(train, monkeypatch):
+    rates = []
+    real_step = training.train_step
+
+    def watched_step(model, optimizer, *batch):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        return real_step(model, optimizer, *batch)
+
+    monkeypatch.setattr(training, "train_step", watched_step)
+    recipe = replace(RECIPE, epochs=6)
+    history = fit(small_net(), train, recipe, progress=False)
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     assert history["lr"].tolist() == pytest.approx([0.24 * (1 - epoch / 6) for epoch in range(6)])
+    # Three steps an epoch: each group's own peak, filters, biases and last layer, falls in a line to 0.
+    shares = 1 - np.arange(18)[:, None] / 18
+    np.testing.assert_allclose(rates, shares * [0.24, recipe.vector_lr, recipe.head_lr], rtol=1e-6)
 
 
 def test_a_stopped_run_ends_with_the_same_bits(train, tmp_path):
@@ -387,7 +399,12 @@ def test_a_recorded_run_says_what_it_cost_and_what_two_views_reach(tmp_path, mon
     record.Recorder(lambda *arguments: None, tmp_path / "work", tmp_path / "data").record(run)
     loaded = load_run("quick", tmp_path / "data" / "runs")
     assert loaded.flop == training_flops(small_net(), RECIPE, 80)
-    assert 0 <= loaded.mirrored_accuracy <= 1
+    torch.manual_seed(RECIPE.seed)
+    network = small_net()
+    fit(network, record.first_of_each_class(load_cifar10("train", "bundled"), 8), RECIPE, progress=False)
+    test = load_cifar10("test", "bundled")
+    assert loaded.mirrored_accuracy == pytest.approx(evaluate(network, test, mirrored=True))
+    assert loaded.mirrored_accuracy != evaluate(network, test)
     assert loaded.settings["recipe"]["low_epochs"] == 1
 
 

@@ -127,40 +127,40 @@ def fast_run(accuracies, two_views, low_epochs, seed=0):
 
 def by_cost(*runs, other=(0.5, 0.8)):
     series = ("another", np.array([1e15, 2e15]), np.array(other))
-    figure = fast_figures.accuracy_by_cost(runs, 0.5, series, "Cost")
-    left, right = figure.axes
-    marked = [line.get_xdata()[0] for line in left.lines if line.get_linestyle() == ":" and len(line.get_xdata())]
-    return [text.get_text() for text in figure.legends[0].get_texts()], marked, right
+    return fast_figures.accuracy_by_cost(runs, 0.5, series, "Cost").axes
 
 
-def test_the_end_of_the_small_images_is_marked_where_there_are_any():
+def test_an_epoch_of_small_images_costs_its_share():
     # Small images cost half: epochs of 1, 1, 2 and 2 sixths.
-    names, marked, right = by_cost(fast_run([0.3, 0.4, 0.8, 0.9], 0.91, 2), fast_run([0.3, 0.4, 0.8, 0.9], 0.91, 0, 1))
-    assert marked == [pytest.approx(2 / 6)]
-    assert "the last small images" in names
-    assert right.lines[2].get_ydata().tolist() == pytest.approx([30, 40, 80, 90])
-    assert right.lines[2].get_xdata().tolist() == pytest.approx([1 / 6, 2 / 6, 4 / 6, 1])
-    names, marked, _ = by_cost(fast_run([0.3, 0.4, 0.8, 0.9], 0.91, 0))
-    assert marked == []
-    assert "the last small images" not in names
+    left, _ = by_cost(fast_run([0.3, 0.4, 0.8, 0.9], 0.91, 2))
+    line = left.lines[2]
+    assert line.get_ydata().tolist() == pytest.approx([30, 40, 80, 90])
+    assert line.get_xdata().tolist() == pytest.approx([1 / 6, 2 / 6, 4 / 6, 1])
 
 
-@pytest.mark.parametrize(
-    ("accuracies", "two_views", "other"),
-    [
-        ([0.5, 0.938], 0.944, (0.8, 0.94)),
-        ([0.5, 0.97], 0.96, (0.8, 0.94)),
-        ([0.5, 0.96], 0.97, (0.8, 0.94)),
-        ([0.5, 0.9], 0.91, (0.97, 0.96)),
-        ([0.3, 0.5], 0.55, (0.2, 0.4)),
-    ],
-)
-def test_the_best_is_on_the_right_panel(accuracies, two_views, other):
-    _, _, right = by_cost(fast_run(accuracies, two_views, 1), other=other)
-    low, high = right.get_ylim()
-    best = 100 * max(*accuracies, two_views, *other)
-    assert best - 10 < low <= best - 6
-    assert best < high < best + 1
+def test_each_run_ends_in_a_row_of_its_own_with_one_view_and_two():
+    runs = [fast_run([0.5, 0.8], 0.85, 1, seed) for seed in (0, 1)] + [fast_run([0.5, 0.6, 0.9], 0.95, 0)]
+    left, right = by_cost(*runs, other=(0.5, 0.7))
+    assert [text.get_text() for text in right.get_yticklabels()] == [
+        "2 epochs, seed 0",
+        "2 epochs, seed 1",
+        "3 epochs, seed 0",
+    ]
+    ends = [(line.get_xdata()[0], line.get_ydata()[0]) for line in right.lines[1:]]
+    np.testing.assert_allclose(ends, [(80, 0), (85, 0), (80, 1), (85, 1), (90, 2), (95, 2)])
+    assert right.lines[0].get_xdata() == pytest.approx([70, 70])
+    low, high = right.get_xlim()
+    assert low < 70
+    assert high > 95
+    colors = [line.get_color() for line in left.lines[2:]]
+    assert colors[0] == colors[1] != colors[2]
+    shown = left.get_legend_handles_labels()[1]
+    assert shown == ["another", "… and its end, 70.0%", "fast_resnet, 2 epochs", "fast_resnet, 3 epochs"]
+
+
+def test_no_runs_cannot_be_drawn():
+    with pytest.raises(ValueError, match="No runs"):
+        by_cost()
 
 
 # Calibration

@@ -13,12 +13,18 @@ from torch import Tensor, nn
 
 from resnet_lib import distributed
 from resnet_lib.data import load_cifar10
+from resnet_lib.fast import FastRecipe, FastResNet
 from resnet_lib.models import BasicBlock, ResNet
 from resnet_lib.sync_batch_norm import batch_norm_over_all
 from resnet_lib.training import Recipe, TrainingDiverged, fit
 
 # 25 images in batches of 9: shares of 4 and 5, and of 3 and 4 in the last batch of an epoch.
 RECIPE = Recipe(epochs=2, batch_size=9, peak_lr=0.02, schedule="multi_step", milestones=(1,), nesterov=True, seed=3)
+
+
+FAST = FastRecipe(
+    epochs=2, batch_size=9, peak_lr=0.1, schedule="linear", weight_decay=1e-3, cutout=8, low_epochs=1, seed=3
+)
 
 
 class InFloat64(nn.Module):
@@ -72,6 +78,11 @@ def small_resnet(seed: int = 0) -> nn.Module:
     return ResNet(BasicBlock, (1, 1), shortcut="B", widths=(8, 16))
 
 
+def small_fast_net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return FastResNet(widths=(8, 12), blocks_per_stage=(1, 1))
+
+
 def without_batch_norm(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(
@@ -95,6 +106,7 @@ RUNS = {
     "float64": lambda **settings: train(InFloat64(small_resnet()), **settings),
     "float32": lambda **settings: train(small_resnet(), **settings),
     "without batch norm": lambda **settings: train(without_batch_norm(), **settings),
+    "fast": lambda **settings: train(InFloat64(small_fast_net()), FAST, **settings),
     "local batch norm": lambda **settings: train(InFloat64(small_resnet()), local_batch_norm=True, **settings),
 }
 

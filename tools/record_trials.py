@@ -79,6 +79,30 @@ def _defined(tree: ast.Module) -> set[str]:
     return names
 
 
+def measure_plain_residual(cells: Namespace) -> Iterable[dict[str, Any]]:
+    """Notebook 05, section 6 and exercise 5: three networks under a rate that rises first and under a constant one."""
+    recipe, few = cells["recipe"], cells["train"][:2000]
+    histories = {"one_cycle": cells["histories"], "constant": {}}
+    constant = cells["replace"](recipe, schedule="constant")
+    fresh = {
+        "residual": cells["narrow_32"]("A"),
+        "plain": cells["narrow_32"]("none"),
+        "residual, fc / 5": cells["evened"](cells["narrow_32"]("A")),
+    }
+    for name, network in fresh.items():
+        histories["constant"][name] = cells["fit"](network, few, constant, progress=False)
+    for schedule, found in histories.items():
+        for name, history in found.items():
+            loss = history["train_loss"]
+            yield {"schedule": schedule, "network": name, "first_loss": loss.iloc[0], "last_loss": loss.iloc[-1]}
+
+
+def measure_muon(cells: Namespace) -> Iterable[dict[str, Any]]:
+    """Notebook 08, section 4: a small network with Muon, and with SGD at three rates."""
+    for name, accuracy in cells["reached"].items():
+        yield {"filters": name if name == "Muon" else f"SGD at {name}", "accuracy": accuracy}
+
+
 def measure_drops(cells: Namespace) -> Iterable[dict[str, Any]]:
     """Notebook 06, section 7: noise at a checkpoint, and what a drop gains from it, early, late and back."""
     go_on, mean = cells["go_on"], cells["np"].mean
@@ -132,7 +156,14 @@ def measure_equal_steps(cells: Namespace) -> Iterable[dict[str, Any]]:
 
 NOTEBOOK_07 = "07_degradation_and_anatomy"
 LIVE = ("small", "small_net", "angle", "descend", "NAMES")
+PARTS_OF_05 = ("train", "network", "train_by_hand", "few", "same_bits")
 TRIALS = {
+    "plain_residual": Trial(
+        "05_training",
+        (*PARTS_OF_05, "narrow_32", "recipe", "loss", "at_the_start", "evened", "histories"),
+        measure_plain_residual,
+    ),
+    "muon": Trial("08_fast_and_far", ("train", "small", "part", "tiny", "sgd", "reached"), measure_muon),
     "drops": Trial(
         "06_learning_rate_schedules",
         ("train", "network", "noise", "some", "go_on", "stays", "noise_high", "branches"),

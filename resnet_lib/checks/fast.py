@@ -101,6 +101,14 @@ def whitening(function: object) -> None:
         ),
         (lambda patches: parts(patches)[1], "Those are columns, and they are not yet scaled."),
         (
+            lambda patches: torch.linalg.cholesky(patches.T @ patches / len(patches)),
+            "L makes C out of white numbers: L Lᵀ = C. The filters go the other way.",
+        ),
+        (
+            lambda patches: torch.linalg.inv(torch.linalg.cholesky(patches.T @ patches / len(patches))).T,
+            "Its transpose is asked for: the filters stand on the left, F C Fᵀ.",
+        ),
+        (
             lambda patches: torch.diag(patches.square().mean(0) ** -0.5),
             "Each input has mean square 1 now, but inputs that go together still do.",
         ),
@@ -117,7 +125,7 @@ def whitening(function: object) -> None:
         function if function is ... else moments_behind(function),
         lambda patches: torch.eye(5, dtype=torch.float64),
         [(patches,)],
-        "section 3: the outputs' second moments, `outputs.T @ outputs / len(outputs)`, are to be the identity",
+        "the outputs' second moments, `outputs.T @ outputs / len(outputs)`, are to be the identity (section 3)",
         "White: the outputs are uncorrelated and all of one size.",
         [(moments_behind(slip), text) for slip, text in slips],
     )

@@ -80,6 +80,8 @@ WRONG = [
     (check.whitening, lambda x: torch.diag(1 / x.square().mean(0).sqrt()), "still do"),
     (check.whitening, lambda x: (eigen(x)[1] / (len(x) * eigen(x)[0]).sqrt()).T, "taken twice"),
     (check.whitening, lambda x: torch.linalg.inv(x.T @ x / len(x)), "its *root* is wanted"),
+    (check.whitening, lambda x: torch.linalg.cholesky(x.T @ x / len(x)), "go the other way"),
+    (check.whitening, lambda x: torch.linalg.inv(torch.linalg.cholesky(x.T @ x / len(x))).T, "Its transpose"),
     (check.whitening, lambda x: x, "None of the usual slips"),
     (check.whitening, lambda x: None, "`return` missing"),
     (check.whitening, lambda x: x @ x, "raised an error"),

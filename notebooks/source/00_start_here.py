@@ -27,7 +27,7 @@
 # %% [markdown]
 # ## 1. Does it run here?
 #
-# Two lines of `True` mean that everything the course needs is installed. If an import fails, the notebook was started
+# Two lines of `True` mean that this notebook can start; the others need nothing else that is not installed with it. If an import fails, the notebook was started
 # outside the course's environment; `make lab` in the course's folder starts it inside.
 
 # %%
@@ -85,7 +85,7 @@ print("its class:", train.labels[0].item(), "=", train.classes[train.labels[0]])
 # %% [markdown]
 # ## 3. The network
 #
-# Below is the smallest **residual network** of the course: eight layers with weights. A picture goes in, ten numbers
+# Below is the smallest **residual network** of the course: eight layers, if one counts, as usual, only convolutions and the linear layer at the end ($1 + 3 \cdot 2 + 1$). A picture goes in, ten numbers
 # (*logits*) come out, one for each class; the largest is the network's answer. What makes it *residual* is that every
 # block **adds** what it computes to what it was given, `F(x) + x`. Why that small change matters is what the course is
 # about; here you only see it at work.
@@ -162,12 +162,12 @@ print("every image recognised:", accuracy == 1)
 on_training_images = evaluate(network, train)
 print(
     "within ten points of it on its training images:",
-    on_training_images < accuracy + 0.1,
+    abs(on_training_images - accuracy) < 0.1,
 )
 
 # %% [markdown]
-# Around half of the test images are right, five times as good as guessing, and on its own training images it is hardly
-# better: eight epochs are too short to learn those by heart, and in each of them every image is shifted and mirrored anew, at random.
+# Around half of the test images are right, five times as good as guessing, and on its own training images it is about as
+# good: eight epochs are too short to learn those by heart, and in each of them every image is shifted and mirrored anew, at random.
 # (Notebook 04 shows such images. The training curve in the picture is measured on them, and while the weights move.) With all 50,000
 # training images, 20 layers and 15 epochs it becomes 86% (notebook 05 shows that run); He et al. report 91.25% for 20
 # layers and 93.57% for 110 (the best of five runs), after some 160 epochs.
@@ -201,20 +201,19 @@ plots.show(
 # %% [markdown]
 # Which of the ten it gets right differs a little from one computer to the next: sums in another order round
 # differently, and training makes small differences large. Where you see a cross, look for what the picture shares with
-# the wrong class: a grey-blue ground like the sea, fur, a green background. And do not take the percentages at their
+# the wrong class: a grey-blue ground like the sea, fur, a green background. Is it surer where it is right? Ten images cannot tell; in the picture above you will find crosses with high percentages. Do not take these at their
 # word: whether they can be trusted is a question of its own (*calibration*, notebook 07).
 
 # %% [markdown]
 # ## 6. Where the course goes from here
 #
-# One question runs through it: **why can a network with shortcuts be trained at a depth where its plain twin cannot,
-# and how much of that is gradient flow?** (Its *plain twin* is the same network without the shortcuts.)
+# One question runs through it: **why does a deep network with shortcuts train so much better than its plain twin,
+# and how much of that is due to the gradients that reach its early layers?** (Its *plain twin* is the same network without the shortcuts.)
 #
 # The course grew out of a short text that somebody published with their code: a README, in Traditional Chinese, about ResNet-34 on
 # CIFAR-10. It says why shortcuts help, lists a network and a learning-rate schedule, and shows the accuracy of one run
 # of 150 epochs. **Wherever the notebooks say "the README", they mean that text**, and not the `README.md` of this
-# course; `stem="readme"` is its network's first layers, and `README_RECIPE` its training. You need not have read it: the
-# notebooks say what it claims, and test that.
+# course. You need not have read it: the notebooks say what it claims, and test that.
 #
 # | notebook | question |
 # | --- | --- |

@@ -110,8 +110,8 @@ plots.show(
 # ## 2. A real network
 #
 # Real layers have many numbers, and weights that mix them: each factor becomes a matrix $J_k$ of derivatives, and the
-# gradient travels back through their product, $\partial L/\partial x_0 = J_1^\top J_2^\top \cdots J_L^\top\, \partial L/\partial x_L$. That cannot be
-# done in the head, so measure. The network has 56 layers: 55 convolutions and a linear layer, built like He et al.'s
+# gradient travels back through their product. With $\mathcal{L}$ for the loss and $n$ layers, $\partial \mathcal{L}/\partial x_0 = J_1^\top J_2^\top \cdots J_n^\top\, \partial \mathcal{L}/\partial x_n$. That cannot be
+# done in the head, so measure. (This is the gradient of the *signal*. What is measured below is that of each layer's *weights*, which training uses; section 4 tells the two apart.) The network has 56 layers: 55 convolutions and a linear layer, built like He et al.'s
 # ResNet-56 but **plain**, without shortcuts. It starts with sigmoid activations and what is called Kaiming's random weights
 # (section 5), and has no batch normalisation (section 6).
 #
@@ -568,8 +568,7 @@ print("five blocks further back, below 5%:", shared[-6].item() < 0.05)
 #   dramatically after a single step of training.
 # - He et al. (2015, §4.1) say of their 34-layer plain network that its trouble is *unlikely* to be vanishing gradients: they
 #   checked that with BN gradients keep healthy norms. §4.1 speaks only of vanishing. §1 calls vanishing *and* exploding
-#   gradients "largely addressed" by initialisation and normalisation; the curves above show otherwise for plain networks at
-#   their start.
+#   gradients "largely addressed" by initialisation and normalisation. For Kaiming's start without BN section 5 bears that out; the curves above, plain networks *with* BN at their start, do not.
 # - BN damps a large gradient by itself. It divides by the signal's size, so doubling a convolution's weights leaves the output as it
 #   was and halves their gradient; and a step along such a gradient makes the weights longer (van Laarhoven 2017).
 #
@@ -579,8 +578,7 @@ print("five blocks further back, below 5%:", shared[-6].item() < 0.05)
 # ## 7. All of it at once
 #
 # Depth, activation, start, BN, shortcut: 567 settings with three seeds each, 1,701 networks, were measured in the same
-# way and are recorded with the course. (All combinations would be 630. But the fifth shortcut, γ = 0 in notebook 02, needs
-# BN, so 63 do not exist.) First the plain ones in one picture, for two of the three starts.
+# way and are recorded with the course. First the plain ones in one picture, for two of the three starts.
 
 # %%
 from resnet_lib.gradient_grid import load_gradient_grid
@@ -605,9 +603,7 @@ def first_layer(activation, start, batch_norm):
 
 
 # %%
-figure, panels = plt.subplots(
-    1, 2, figsize=(8.5, 3.8), layout="constrained", sharey=True
-)
+figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 for panel, batch_norm in zip(panels, (False, True)):
     for activation, marker in (("sigmoid", "^"), ("tanh", "s"), ("relu", "o")):
         for start, color in (("xavier", XAVIER), ("kaiming", KAIMING)):
@@ -619,6 +615,7 @@ plots.headline(
     figure, "Without batch norm activation and start decide, with it the activation"
 )
 panels[0].set_ylabel("gradient norm of the first layer")
+panels[1].set_ylabel("another scale")
 hollow = {"color": plots.GREY, "markerfacecolor": "none", "linestyle": "none"}
 panels[1].plot([], [], "^", **hollow, label="hollow: exactly 0,\nboth sigmoids")
 panels[1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -627,7 +624,7 @@ plots.show(
     alt="Gradient norm of the first layer by depth for plain networks. Without batch "
     "norm, sigmoid falls below ten to the minus 25 at depth 56 and is exactly "
     "zero at 110; ReLU with Xavier's weights falls to ten to the minus 19; the "
-    "others stay within a few powers of ten. With batch norm ReLU and tanh rise "
+    "others stay within a few powers of ten. With batch norm, on a scale of its own, ReLU and tanh rise "
     "with depth, and sigmoid falls.",
 )
 
@@ -740,8 +737,8 @@ check.xavier_relu_variance(answer)
 # </details>
 
 # %% [markdown]
-# **3.** 100 weights of 0.1, in float32. Each gets a step of 10⁻¹², in the same direction, a hundred thousand times. How
-# many of the weights have changed at the end?
+# **3.** 100 weights in float32: 50 of 0.1 and 50 of 0.01. Each gets a step of 10⁻⁹, in the same direction, a thousand times. How
+# many of the weights have changed at the end? (float32 keeps seven digits *of each number*.)
 
 # %%
 answer = ...
@@ -751,17 +748,17 @@ check.weights_that_moved(answer)
 # <details><summary>Solution</summary>
 #
 # ```python
-# weights = torch.full((100,), 0.1)
+# weights = torch.tensor(50 * [0.1] + 50 * [0.01])
 # start = weights.clone()
-# for _ in range(100_000):
-#     weights += 1e-12
+# for _ in range(1000):
+#     weights += 1e-9
 #
 # answer = (weights != start).sum().item()
 # check.weights_that_moved(answer)
 # ```
 #
-# None, though the steps add up to 10⁻⁷, which is more than ten times float32's resolution there: every sum is rounded before
-# the next step is added, and each time it rounds back.
+# Those of 0.01. Next to 0.1 the numbers of float32 are 7·10⁻⁹ apart, and a step that is less than half of that rounds back. That the steps add up to 10⁻⁶ does not
+# help: every sum is rounded before the next step is added. Next to 0.01 they are only 0.9·10⁻⁹ apart. So the smaller a weight, the smaller the gradients that still move it.
 # </details>
 
 # %% [markdown]

@@ -21,8 +21,7 @@
 # | **Time** | 60 minutes to read; the cells run in under a minute on two processor cores |
 #
 # The usual story fits on one line, and the README that this course grew out of tells it too: *the chain rule keeps a 1,
-# which solves vanishing gradients.* This notebook takes that line apart. One part of it is exactly true, one is true
-# under a condition, and one fails. You will measure which is which, in networks **at the start of training**.
+# which solves vanishing gradients.* This notebook takes that line apart. Some of it is exactly true, some only under a condition, some fails, and some is open. You will measure which is which, in networks **at the start of training**.
 
 # %%
 import matplotlib.pyplot as plt
@@ -337,9 +336,9 @@ plots.show(
 # work:
 #
 # 1. **Plain** products collapse: most directions are lost altogether.
-# 2. On a clear path (third panel) the 1 on the diagonal stops the collapse. With the ReLU after the addition (second
+# 2. On a clear path (third panel) the 1 on the diagonal keeps the middle from collapsing. With the ReLU after the addition (second
 #    panel) it does not: over half of the values are lost, in the rows that closed ReLUs erase. And with branches as strong
-#    as the shortcut or stronger, as Kaiming's start makes them, the values spread with every block, and the largest *grow*.
+#    as the shortcut or stronger, as Kaiming's start makes them, the values spread both ways with every block: the largest *grow*, the smallest shrink.
 # 3. With branches scaled by $1/\sqrt{27}$, so that all 27 together add about as much variance as one did, the whole
 #    product stays near 1.
 #
@@ -412,12 +411,14 @@ curves = {"λ = 1": unscaled, "sigmoid": sigmoid}
 curves |= {"λ = 0.9": by_scale[0.9], "λ = 0.5": by_scale[0.5]}
 curves = {name: gradient / gradient[-1] for name, gradient in curves.items()}
 print(f"λ = 1, first over last: {curves['λ = 1'][0]:.1f}")
+changes = (unscaled[9] / unscaled[10]) * (unscaled[18] / unscaled[19])
+print(f"through the two blocks that change the stage: {changes:.1f}")
 
 # %% [markdown]
 # In the picture each gradient is divided by its own at the last block. Even with $\lambda = 1$ only a third of that arrives at
 # the first. At each change of stage the shortcut adds channels of zeros, and the gradient that they get goes nowhere: the
-# two changes leave 0.6. (The pixels that the shortcut drops there cost nothing: those that are kept hand on all of
-# theirs.) The other half or so is cut by the ReLUs after the additions, of which more below. So for $\lambda = 0.9$ look for
+# two changes leave a factor of 0.6. (The pixels that the shortcut drops there cost nothing: those that are kept hand on all of
+# theirs.) The factor that remains, about one half, is that of the ReLUs after the additions, of which more below. So for $\lambda = 0.9$ look for
 # 6% of a third, which is 0.02.
 
 # %%
@@ -575,8 +576,8 @@ plots.show(
 # it that takes half away, so the mean square of $F(x)$ should be about *twice* that of $x$. Padding takes some of it, and the
 # ReLU after the addition takes a part of the sum. What is left has to be measured.
 #
-# **Predict.** Without batch norm, what is the variance of the signal after 27 blocks, if it is about 1 in front of
-# them? And with batch norm, which sets every branch's variance to 1?
+# **Predict.** Without batch norm, what is the variance of the signal after 27 blocks, if it is about one half in front of
+# them? And with batch norm, which sets every branch's variance to 1? (The third network, γ = 0, is explained below its picture.)
 
 # %%
 nets = {
@@ -654,8 +655,7 @@ print("their directions' cosine, within 0.1 of 0:", (abs(cosine) < 0.1).item())
 # shortcuts, Kaiming's start and no normalisation, gradients do not vanish: they explode**.
 #
 # Batch norm changes the arithmetic. It sets every branch's variance to 1, so each block *adds* something instead of
-# doubling what is there, and the deeper the block, the smaller a part of the signal its branch is. If you predicted
-# 1 + 27 = 28: it is about 7. A ReLU follows each addition and takes a part of what was added, and each change of stage
+# doubling what is there, and the deeper the block, the smaller a part of the signal its branch is. If you added 27 branches of variance 1 to what is there: it is about 7. A ReLU follows each addition and takes a part of what was added, and each change of stage
 # dilutes the signal with channels of zeros (the two steps down). De & Smith (2020) argue that this is the main thing
 # batch norm does for residual nets: it makes the branches small. Section 7 measures that part.
 #
@@ -694,9 +694,6 @@ print("every block's γ hears the loss:", all(g.grad.any().item() for g in gamma
 # - a **projection** on every shortcut: a 1 × 1 convolution and batch norm in place of the identity (option C of He et
 #   al. 2015). Then the Jacobian is $W + J_F$ with a random $W$: no 1 at all.
 #
-# (`cifar_resnet`, which makes the last, draws its weights by fan-out, `experiment_net` by fan-in: notebook 01, section 5.
-# Here that changes nothing: it is only the weights' size, and the batch norm after each convolution divides it out.)
-#
 # **Predict.** Depth 56, with batch norm. Will the gradients of these two vanish like $0.5^{27} \approx 10^{-8}$, stay,
 # or explode?
 
@@ -716,7 +713,7 @@ for name, gradient in gradients.items():
     print(f"{name:12} first over last: {gradient[0]:.0e}")
 
 # %% [markdown]
-# They **explode**, like the plain net. If you carried $\lambda^L$ over from section 4, you predicted the opposite, and
+# They **explode**, like the plain net. (Thousands, where notebook 01 has hundreds for a plain net with batch norm: those are the gradients of *weights*, these of the signal between blocks.) If you carried $\lambda^L$ over from section 4, you predicted the opposite, and
 # the reason is worth a thought: $\lambda^L$ is what comes through *the shortcuts alone*. In section 4 the branches were
 # silent. Here batch norm makes every branch as loud as 1, whatever the shortcut does. So measure how much of each block
 # *is* branch:
@@ -773,10 +770,11 @@ for block in residual_blocks(silent):
     torch.nn.init.zeros_(block.bn2.weight)
 gradient = gradient_between_blocks(silent)
 print("no branch at all, first over last above 100:", gradient[0] / gradient[-1] > 100)
+print(f"a block: {(gradient[0] / gradient[-1]) ** (1 / 27):.2f}")
 
 # %% [markdown]
-# It does, 400 times. A projection is a layer of its own, a convolution with batch norm behind a ReLU, and such a layer
-# multiplies the gradient by about 1.2 (notebook 01, section 6). So with a broken 1 of either kind every block multiplies
+# It does, 400 times: 1.25 a block. A projection is a layer of its own, a convolution with batch norm behind a ReLU. By notebook 01, section 6, such a layer
+# multiplies the gradient by about 1.2. That explains most of it (1.2²⁷ is about 140), and not all. So with a broken 1 of either kind every block multiplies
 # by about the *same* factor above 1 (a straight line on this axis), and depth makes it exponential. Twice as deep:
 
 # %%
@@ -791,7 +789,7 @@ for name, net in deep.items():
 # That fits what He et al. (2016, table 1) report for ResNet-110: 6.61% test error with identity shortcuts, 12.22% with
 # projections, and with $\lambda = 0.5$ no useful result (over 20%). But that these gradients *cause* those errors is
 # not shown here. And in a net of 34 layers, with 16 blocks, He et al. (2015, table 3) had found projections on every
-# shortcut slightly *better*: it takes depth.
+# shortcut slightly *better*. Depth may be why; but data and width differ as well.
 
 # %% [markdown]
 # ## 8. Shattered gradients
@@ -897,9 +895,7 @@ print("56 plain, no batch norm, below 2:", switches(56, "plain", False) < 2)
 # %% [markdown]
 # Each ReLU of the deep plain net with batch norm switches many times on this short way, those of the other nets
 # fewer than two times on average.
-# So in these nets **depth alone does not do it**: it takes depth *and* normalisation. (Which half of it? By hand, with three
-# seeds, we let batch norm only centre each channel, or only divide it by its size. Either is enough: 12 switches and more.)
-# Shortcuts hold against it. Does the slope say so too?
+# So in these nets **depth alone does not do it**: it takes depth *and* normalisation. Shortcuts hold against it. Does the slope say so too?
 
 # %%
 without = {
@@ -910,6 +906,10 @@ for name, value in without.items():
     smoother = value > neighbours[f"{name}, 56"] + 0.1
     print(f"{name}, smoother without batch norm:", smoother)
 print("and plain as smooth as residual:", without["plain"] > without["residual"] - 0.3)
+print("plain, more than white noise has:", without["plain"] > noise)
+
+# %% tags=["nbval-ignore-output"]
+print({name: f"{value:.2f}" for name, value in without.items()})
 
 # %% [markdown]
 # It does, though even without batch norm the slope is rougher in the plain net than in the residual one. Two cautions:
@@ -970,29 +970,27 @@ for name, table in paths.items():
     print(f"{name}: mean length below the middle, 7.5:", mean_length < 7.5)
 
 # %% [markdown]
-# With batch norm each detour through a branch costs gradient, so shorter paths carry more than their number would say.
+# (The kinks come from sampling: 20 paths of each length. Look at the trend.) With batch norm a detour through a branch costs gradient on average, so shorter paths carry more than their number would say.
 # That is Veit et al.'s finding in small: in a **trained** ResNet-110, with 54 blocks, they found most of the gradient
 # on paths through 5 to 17 of them. But it depends on the *size of the branches*: without batch norm, Kaiming's branches
 # return more than they take, and long paths carry most. With γ = 0 only one path is left at the start, that of length
 # 0.
 #
-# Why squares? Together the paths make up what arrives. But should their lengths be added up, or the squares of their
-# lengths?
+# Why squares? Together the paths make up what arrives. But should the norms of their gradients be added up, or the squares of those norms?
 #
-# **Predict.** There are 32,768 paths. How many times what arrives is the sum of their lengths?
+# **Predict.** There are 32,768 paths. How many times what arrives is the sum of their gradients' norms?
 
 # %%
 net = experiment_net(Setting(32)).train()
 arrives = signal_flow(net, images[:8], labels[:8])["gradient_norm"].iloc[0]
 table = paths["batch norm"]
-lengths = (table["paths"] * table["gradient_norm"]).sum()
-print("sum of lengths, over 100 times what arrives:", lengths / arrives > 100)
+norms = (table["paths"] * table["gradient_norm"]).sum()
+print("sum of norms, over 100 times what arrives:", norms / arrives > 100)
 root_of_squares = table["total"].sum() ** 0.5
 print(f"root of the sum of squares: {root_of_squares / arrives:.1f} times what arrives")
 
 # %% [markdown]
-# The lengths add up to far too much, the squares to just what arrives: as in section 6, the gradients of any two paths are
-# nearly at right angles to each other.
+# The norms add up to far too much, their squares to just what arrives: on the whole the mixed terms cancel, as they would if the gradients of different paths were at right angles to each other (section 6).
 #
 # The picture of paths has a limit all the same: they share weights, ReLUs and batch statistics, so they are no ensemble of separate networks. "ResNets are ensembles of
 # shallow networks" is **disputed**: Greff et al. (2017) read the same experiments, blocks removed or swapped in a

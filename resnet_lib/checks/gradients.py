@@ -48,17 +48,17 @@ def xavier_relu_variance(answer: object) -> None:
 
 
 def weights_that_moved(answer: object) -> None:
-    """How many weights of 0.1 move in 100,000 steps of 10⁻¹² each, in float32: none."""
+    """How many of 50 weights of 0.1 and 50 of 0.01 move in 1,000 steps of 10⁻⁹ each, in float32: the smaller ones."""
     check_number(
         answer,
-        0,
-        "Next to 0.1, float32 has steps of 7·10⁻⁹. Each sum rounds back to where it was, a hundred thousand times.",
+        50,
+        "Next to 0.1 float32 has steps of 7·10⁻⁹, so each sum rounds back; next to 0.01 they are 0.9·10⁻⁹.",
         "a count of weights, out of 100",
-        "the last paragraph of section 3: what does float32 do with 0.1 + 10⁻¹²?",
+        "the last paragraph of section 3: what does float32 do with 0.1 + 10⁻⁹, and with 0.01 + 10⁻⁹?",
         {
-            100: "With exact numbers all would move, by 10⁻⁷. But each sum is rounded before the next step is added.",
-            50: "Rounding is not a coin toss: 10⁻¹² is far less than half of float32's step, so it always rounds back.",
-            100_000: "That is the number of steps.",
+            100: "With exact numbers all would move, by 10⁻⁶. But each sum is rounded before the next step is added.",
+            0: "Next to 0.1 that is so. But float32 keeps seven digits of each number: next to 0.01 its steps are smaller.",
+            1000: "That is the number of steps.",
         },
     )
 

@@ -57,7 +57,7 @@ def weights_that_moved(answer: object) -> None:
         "the last paragraph of section 3: what does float32 do with 0.1 + 10⁻⁹, and with 0.01 + 10⁻⁹?",
         {
             100: "With exact numbers all would move, by 10⁻⁶. But each sum is rounded before the next step is added.",
-            0: "So it is next to 0.1. But float32 keeps seven digits of each number: its steps are smaller next to 0.01.",
+            0: "So it is next to 0.1. But float32 keeps seven digits of each number: smaller steps at 0.01.",
             1000: "That is the number of steps.",
         },
     )

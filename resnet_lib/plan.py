@@ -195,6 +195,9 @@ PLANNED: dict[str, Item] = {
         _fast_run("fast_validation_12", FAST_CPU.scaled_to(12)),
         # Longer, and with larger moves against learning by heart, which 18 epochs already invite.
         _fast_run("fast_validation_28_moves_4", FAST_LONGER),
+        # Those learn nearly all of the training images by heart. Two ways to make that harder, at the same cost.
+        _fast_run("fast_validation_28_cutout_8", replace(FAST_LONGER, cutout=8)),
+        _fast_run("fast_validation_28_rate_24", replace(FAST_LONGER, peak_lr=0.24)),
         *(_fast_run(f"fast_cpu_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),
         *(_fast_run(f"fast_longer_{seed}", replace(FAST_LONGER, seed=seed), split="train") for seed in FAST_SEEDS),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),

@@ -318,12 +318,12 @@ blocks = {
 }
 drawn = {name: read_block(block, (64, 32, 32)) for name, block in blocks.items()}
 plots.show(
-    block_figure(drawn, "One branch, three shortcuts"),
+    block_figure(drawn, "One kind of block, three shortcuts"),
     alt=" ".join(f"{name}: {block.in_words}" for name, block in drawn.items()),
 )
 
 # %% [markdown]
-# Grey boxes are the convolutions; under each of them stands the shape that comes out. Had you forgotten the addition,
+# Grey boxes are the convolutions; under each of those on the branch stands the shape that comes out. Had you forgotten the addition,
 # there would be no upper line in the drawing. (Its words for those who cannot see it are made from the trace too, and
 # the next cell prints such words.)
 #
@@ -364,8 +364,7 @@ def make_stem(stem, channels):
 
 # %% [markdown]
 # Stem, four stages, the average of each channel over all pixels, and a linear layer to the classes. The first weights
-# are random, and how large they are is chosen; that choice is the network's **initialisation** (other notebooks also say
-# its *start*). Kaiming's draws them with the variance $2/n$:
+# are random, and how large they are is chosen; that choice is the network's **initialisation**, or *start*. Kaiming's draws those of the convolutions with the variance $2/n$ ($n$ is explained below); the linear layer keeps PyTorch's:
 
 
 # %%
@@ -458,8 +457,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Six of ten weights are in the last stage, which has three blocks of 16. The work follows the number of blocks (3, 4, 6
-# and 3), because a 3×3 convolution costs the same in every stage.
+# Six of ten weights are in the last stage, which has three blocks of 16. The work nearly follows the number of blocks (3, 4, 6
+# and 3): a 3×3 convolution that keeps its channels costs the same in every stage. (The first of stages 2 to 4 costs half of that, and the projection adds a little back.)
 #
 # **Predict.** The same network with ImageNet's stem on the same 32 × 32 picture: more work, the same, or less? By what
 # factor?
@@ -782,12 +781,12 @@ print("all blocks there:", has_all_blocks(repaired))
 print(f"parameters too many: {count(repaired) - count(mine):,}")
 
 # %% [markdown]
-# Now there are too *many*: 13,760 more than in yours. One fault had hidden two others, which add up to exactly that.
+# Now there are too *many*: 13,760 more than in yours. Where are they?
 
 # %% [markdown]
 # ### Check 2: who gets a gradient?
 #
-# Every parameter of a network should get a gradient from the loss. **Predict**: does each of them, here?
+# Every parameter of a network should get a gradient from the loss. **Predict**: which get none, here?
 
 
 # %%
@@ -894,7 +893,7 @@ print("missing: ", *blocks_in(expected - found))
 print("too many:", *blocks_in(found - expected))
 
 # %% [markdown]
-# Eight blocks are missing; the dead stem and the projection in `layer1.0` are too many. **A proof against an
+# Eight blocks are missing; the dead stem and the projection in `layer1.0` are too many: one fault had hidden two others, 9,536 + 4,224 = 13,760 parameters. **A proof against an
 # independent implementation finds faults that you did not think of**, so it comes first. A test for a single fault
 # explains it.
 
@@ -980,7 +979,7 @@ plots.show(
 # %% [markdown]
 # ### Check 5: leave the list out
 #
-# `epoch_list=None` is the default. **Predict**: what rate does the listing set without a list?
+# `epoch_list=None` is the default. **Predict**: what happens without a list?
 
 # %%
 try:
@@ -1039,7 +1038,7 @@ pd.DataFrame(rows)
 # | --- | --- |
 # | `return` in the loop | 16 of 34 layers and half of the work. Whatever is measured with it is about an 18-layer network, and is published under the name of another |
 # | a layer never called | 9,536 weights that are stored, copied and never learn. Trained in several processes with PyTorch's `DistributedDataParallel` it is an error, unless one sets `find_unused_parameters` |
-# | a projection in `layer1` | 4,224 parameters, and the identity where it was free. At 34 layers on ImageNet, He et al. (2015, table 3) found A, B and C within a point of each other (25.0, 24.5 and 24.2% error), so in accuracy it may cost nothing (on all 54 shortcuts of ResNet-110 they found projections harmful: 2016, table 1). But four of the listing's eight blocks do not "keep a 1", which its README says is the point |
+# | a projection in `layer1` | 4,224 parameters, and the identity where it was free. At 34 layers on ImageNet, He et al. (2015, table 3) found A, B and C within a point of each other (25.0, 24.5 and 24.2% error), so in accuracy it may cost nothing (on all 54 shortcuts of ResNet-110 they found projections harmful: 2016, table 1). But one identity more is lost, 4 of 16 blocks project and not 3 (with the missing blocks, 4 of 8), and "to keep a 1" is what its README says is the point |
 # | `base_lr` overwritten | every search over rates is void, and a repair in one place makes it worse |
 # | no `lr` without a list | a crash, loud and cheap |
 #

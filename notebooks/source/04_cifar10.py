@@ -16,7 +16,7 @@
 # | | |
 # | --- | --- |
 # | **Question** | What exactly goes into the network, and how much does an accuracy on the test set say? |
-# | **Afterwards you can** | compute channel means and deviations, and say how exact they are; draw what crop and flip do; prove that two data loaders draw from the same distribution; say what choosing on the test set costs; find near-duplicates between two sets of images with a search of your own |
+# | **Afterwards you can** | compute channel means and deviations, and say how exact they are; draw what crop and flip do; test whether two augmentations draw from the same distribution; say what choosing on the test set costs; find near-duplicates between two sets of images with a search of your own |
 # | **You need** | [notebook 00](00_start_here.ipynb); a mean, a standard deviation, and what a matrix product is |
 # | **Time** | 45 minutes to read; the cells run in under a minute on two processor cores |
 #
@@ -287,7 +287,7 @@ print("all of them drawn:", len(from_tensors), "and", len(from_pil))
 
 # %% [markdown]
 # Neither loader made an image that is not among the 162 (looking it up would have raised a `KeyError`), and none was left
-# out. Now the frequencies:
+# out. Now the frequencies. One image's count varies by about $\sqrt{100} = 10$. The maps below add each place's image and its mirror image: 200, give or take 14.
 
 # %%
 counts = {"PIL, one by one": from_pil, "tensors, by batches": from_tensors}
@@ -299,7 +299,7 @@ for panel, (name, counter) in zip(panels, counts.items()):
     panel.set_title(name, fontsize="medium", fontweight="normal")
     panel.grid(visible=False)
 panels[0].set_ylabel("window moved down (pixels)")
-figure.colorbar(drawing, ax=panels, label="times drawn, of 16,200")
+figure.colorbar(drawing, ax=panels, label="times drawn (expected: 200)")
 plots.headline(figure, "All places come about equally often, in both")
 plots.show(
     figure,
@@ -333,7 +333,7 @@ print(f"PIL's leftmost column: {left:,}, expected: {draws // 9:,}")
 print(f"a line as far off by chance: {(farthest >= left - draws / 9).mean():.0%}")
 
 # %% [markdown]
-# In one experiment of ten: nothing to worry about. (Look at 36 lines, and one will stand out. Section 5 meets that again.) As far as
+# In one experiment of ten: nothing to worry about. (For *one* line, chosen beforehand, it would be rare; among 36 it is not. Section 5 meets that again.) As far as
 # 16,200 draws can tell, the loaders make the same images with the same probabilities; only the single draws differ, as they do between
 # two seeds of one loader. So use the faster one. How much faster is it?
 
@@ -414,7 +414,7 @@ for n in (10_000, 1_000):
 # **More than half a percentage point on 10,000 images, nearly two points on 1,000**, out of nothing. (With 1,000 the formula is a little
 # high: so near to 100% there is less room above than below.)
 #
-# Real epochs, though, are not independent: the network after epoch 101 gets mostly the same images right as after epoch 100. So
+# The formula takes the epochs for independent and equally good. Real ones are neither: the network after epoch 101 gets mostly the same images right as after epoch 100. So
 # measure with real predictions. The network is as small as can be: ten weighted sums of the image, shrunk to 8 × 8
 # pixels, so that 150 epochs take seconds. It learns from 2,000 images, at a rate so high that its accuracy jumps about.
 
@@ -496,7 +496,7 @@ print("but better than the average epoch:", gained > 0)
 # | set | what for | here |
 # | --- | --- | --- |
 # | train | fitting the weights | `load_cifar10("train_part")` |
-# | validation | choosing, as often as you like | `load_cifar10("validation")` |
+# | validation | choosing (the winner's score is too good here as well) | `load_cifar10("validation")` |
 # | test | one measurement, when nothing is left to choose | `load_cifar10("test")` |
 
 # %%
@@ -568,7 +568,7 @@ def pairs_figure(scores, positions, title, words):
 
 
 # %%
-title = "Nearest: a duplicate, and images without contrast"
+title = "Nearest: a duplicate, and images of little contrast"
 plots.show(
     pairs_figure(distances[:, 0], positions, title, "{:.2g} grey levels"),
     alt="Six test images, each with its nearest training image below it. In the bundled "
@@ -592,7 +592,7 @@ print(f"contrast and distance to the nearest image: correlation {correlation:.1f
 
 # %%
 ratio = distances[:, 0] / distances[:, 1]
-title = "Much nearer than the second nearest: more duplicates"
+title = "Much nearer than the second nearest: more duplicates, and white on white"
 plots.show(
     pairs_figure(ratio, positions, title, "ratio {:.2f}"),
     alt="Six pairs sorted by ratio. In the bundled set: the grey horse; a white speedboat "
@@ -643,7 +643,7 @@ print(f"of all images with the same label: {same_label.float().mean():.0%}")
 
 # %% [markdown]
 # On the full set this simplest of searches names 230 suspects. In all 230 pairs the labels agree, and some nine in ten look like one photograph to
-# us; what it misses are duplicates that are mirrored, moved far or painted over. (The label of the nearest image is right for 27% of all images, 35% on
+# us; what it misses are duplicates that are mirrored, moved far or painted over, or that are in the training set twice. (The label of the nearest image is right for 27% of all images, 35% on
 # the full set: better than guessing, but no way to recognise things.)
 #
 # What do the duplicates do to a score? A network that knows its training images by heart will get them right, for the wrong
@@ -679,10 +679,10 @@ for letter, index in zip("ABCD", doubtful):
 # | C | cat | 2 | 2 (dog) | 0 | 1 |
 # | D | cat | 2 | 2 (bird) | 1 | 0 |
 #
-# Only A's label was voted down; at 32 × 32 pixels people are not sure either. The authors count a label as wrong if fewer than three of
-# the five were for it (so A, C and D, but not B), and find 54 in CIFAR-10's test set, 0.54%. Against an error of 8.75% (He et al.'s
-# ResNet-20) that is little. But a large transformer is right on 99.5% (Dosovitskiy et al. 2020): its 50 errors are as many as there are
-# doubtful labels. **Near the top of a leaderboard, a score no longer says who recognises more.**
+# Only for A did another answer get more votes than the label; at 32 × 32 pixels people are not sure either. The authors count a label as wrong if fewer than three of
+# the five were for it (so A, C and D, but not B), and find 54 in CIFAR-10's test set: at least 0.54%, since only what the method flagged was shown to people. Against an error of 8.75% (He et al.'s
+# ResNet-20) that is little. But a large transformer is right on 99.5% (Dosovitskiy et al. 2020): its 50 errors are about as many as there are such
+# labels. **Near the top of a leaderboard, a score no longer says who recognises more.**
 
 # %% [markdown]
 # ## Summary
@@ -692,10 +692,10 @@ for letter, index in zip("ABCD", doubtful):
 # - Crop and flip make 162 images of one. The loader on batches of tensors makes the same 162 as torchvision's transforms, as far as we can
 #   tell with the same probabilities, and several times as fast.
 # - The best of 150 epochs on the test set is too good by 0.6 points on 10,000 images and by 1.8 on 1,000, for a network that is right on 94.4%, if the
-#   epochs are independent. Real epochs are not: in our measurement (right on 31%, a high rate, 1,000 images) it was two points instead of 3.8.
+#   epochs are independent. Real epochs are neither that nor equally good: in our measurement (right on 31%, a high rate, 1,000 images) it was two points instead of 3.8.
 #   Choose on the validation set; measure on the test set once.
 # - About 3% of the test images have a near-duplicate in the training set. A search for them is one matrix product.
-# - Half a percent of the test labels are wrong or doubtful. A score is a measurement on these images and labels, found in this way.
+# - At least half a percent of the test labels are wrong or doubtful. A score is a measurement on these images and labels, found in this way.
 
 # %% [markdown]
 # ## Exercises

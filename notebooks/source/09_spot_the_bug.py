@@ -61,7 +61,7 @@ def narrow_net():
 # ## 1. Deeper is not better
 #
 # *"I wanted to see degradation for myself, so I trained stages of 1, 3 and 9 blocks. The printout shows nine blocks,
-# but the file of weights is no larger, and the deepest network learns like a small one."*
+# but the deepest network learns like a small one."*
 
 
 # %%
@@ -152,7 +152,7 @@ print("in training mode:", [name for name, m in network.named_modules() if m.tra
 print("the same logits twice:", torch.equal(network(images), network(images)))
 
 # %% [markdown]
-# **Dropout** sets a random half of its inputs to 0 in training, and passes everything on in evaluation. No module of
+# **Dropout** sets a random half of its inputs to 0 in training (and doubles the others), and passes everything on in evaluation. No module of
 # this network is in training mode. And yet two evaluations differ.
 #
 # **Your turn.** Write `answers_alike(network, images)`: `True` if in evaluation an image's logits depend on nothing but
@@ -278,7 +278,7 @@ plots.show(
 # Both networks end with all sixteen right. The fault is in the loss, and only the loss shows it. Where does a number like
 # 1.46 come from? Perhaps you find out before you write the test; you do not need it.
 #
-# **Your turn.** Write `learns_one_batch(network, images, labels)`: `True` if training on these images, eight of them,
+# **Your turn.** Write `learns_one_batch(network, images, labels)`: `True` if training on the images that it is given (the check hands in eight)
 # brings the cross-entropy near 0. (Do not ask for the accuracy: `Classifier` gets all of them right, too.)
 
 
@@ -610,7 +610,7 @@ def mixup(images, labels, share, generator):
 # %% [markdown]
 # With `share=0` nothing is left of an image but its partner, so one can look up who that is.
 #
-# **Predict.** How many of the 64 images then have the label of their partner?
+# **Predict.** Each blend is then one whole image. For how many of the 64 is the mixed label that image's own? (In a sound mixup it would be for all 64.)
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -620,11 +620,11 @@ partner = same.int().argmax(dim=1)
 right = (targets.argmax(dim=1) == labels[partner]).sum().item()
 print("every partner found:", same.any(dim=1).all().item())
 by_chance = (labels.bincount() ** 2).sum().item() / 64
-print(f"have their partner's label: {right} of 64")
+print(f"have that image's label: {right} of 64")
 print(f"by chance, on average: {by_chance:.0f}")
 
 # %% [markdown]
-# No more than by chance. (A label that belongs to $c$ of the 64 images meets itself $c \cdot c/64$ times on average.)
+# No more than by chance, where 64 would be right. (A label that belongs to $c$ of the 64 images meets itself $c \cdot c/64$ times on average.)
 #
 # **Your turn.** Write `keeps_pairs(mixup)`: `True` if image and label are always mixed with the same partner, and in the
 # same shares. Any `images` will do, of any size, if there are as many as labels.
@@ -674,7 +674,7 @@ check.keeps_pairs(keeps_pairs)
 # </details>
 
 # %% [markdown]
-# ## 8. Guessing, 55% right
+# ## 8. Another batch size, another accuracy
 #
 # *"My colleague gets another accuracy from my weights. She has a larger machine, so she evaluates in larger batches."*
 
@@ -766,7 +766,7 @@ check.counts_images(counts_images)
 # %% [markdown]
 # ## 9. Whoever looks, spoils it
 #
-# *"The loss falls in the first epoch. Then it is stuck where guessing is. When I leave out the test, it trains."*
+# *"The loss falls in the first epoch. Then it jumps up to where guessing is, and hardly gets below where it was. The loop is from a tutorial."*
 
 
 # %%
@@ -823,7 +823,7 @@ for (name, losses), color, marker in zip(curves.items(), (plots.RED, plots.BLUE)
     axes.plot(range(1, 5), losses, color=color, marker=marker, label=f"test={name}")
 axes.axhline(math.log(10), color=plots.GREY, linestyle=":", label="guessing, ln 10")
 axes.set(
-    title="Measured after each epoch, it stops learning",
+    title="Measured after each epoch, it jumps up and lags behind",
     xlabel="epoch",
     ylabel="training loss",
     xticks=range(1, 5),
@@ -833,7 +833,7 @@ plots.show(
     figure,
     alt="Training loss over four epochs. With test=nothing it falls from about 2.2 to "
     "about 1.8. With test=accuracy it is the same in the first epoch, then rises above "
-    "guessing, 2.3, and stays near it.",
+    "guessing, 2.3, and ends far above the other.",
 )
 
 # %% [markdown]
@@ -886,7 +886,7 @@ check.trains_in_training_mode(trains_in_training_mode)
 # `accuracy` leaves the network in evaluation mode, as such functions do. From the second epoch on batch norm uses its
 # running statistics. After twenty batches they are not yet right, so the loss jumps at once. That alone would pass. What
 # does not is that they are frozen: nothing is normalised any more while the weights move, and the rate is too high for
-# that. (With exact statistics it still diverged when we tried it; at a tenth of the rate it trained, with either.) In a
+# that. (With exact statistics it diverged when we tried it; at a tenth of the rate it trained, with either.) In a
 # network without batch norm and dropout nobody would have noticed. The repair is to move one line into the loop:
 #
 # ```python
@@ -1028,7 +1028,7 @@ check.keeps_the_best(keeps_the_best)
 # | --- | --- | --- |
 # | 1 | **Count** parameters, and compare with a count on paper | shared, missing and dead layers |
 # | 2 | **Same image, other company**: in evaluation, alone and in a batch | dropout or batch statistics that are still on, a forgotten `eval()` |
-# | 3 | **Overfit one batch** to a loss near 0 | wrong losses, double softmax, cut gradients, frozen layers |
+# | 3 | **Overfit one batch** to a loss near 0 | wrong losses, double softmax, outputs squeezed together |
 # | 4 | **Input unchanged** after the call | in-place operations on what others still need |
 # | 5 | **Look** at what the network gets, and **light one pixel** | axes and colours mixed up |
 # | 6 | **Copies of one image** through the augmentation, twice | one draw for all, the same draw every time |
@@ -1042,13 +1042,13 @@ check.keeps_the_best(keeps_the_best)
 # answer beforehand. Two more from other notebooks belong on the list. Compare with an independent implementation (03).
 # And look at the first loss, in training mode: a network whose last layer begins near zero starts at ln 10 = 2.3, and a
 # residual one may start somewhat above (05, section 6). One that starts far above needs a reason. We once left
-# out that last one ourselves: section 4 of notebook 08 tells what came of it.
+# out that last one ourselves: section 7 of notebook 08 tells what came of it.
 
 # %% [markdown]
 # ## Summary
 #
 # - Faults that raise no error are found by tests of behaviour, not by waiting for a bad result.
-# - A symptom rarely points at its line: a loss stuck at guessing was one call outside a loop.
+# - A symptom rarely points at its line: a loss that jumped up to guessing was one call outside a loop.
 # - A test is good if it passes all that is right, however it is written, and fails what is wrong. Only seeing it fail
 #   shows that it can.
 # - A test can have the fault that it looks for: comparing a changed tensor with itself, or keeping a reference as a copy.
@@ -1180,7 +1180,7 @@ check.bug_of_your_own(answer)
 # %% [markdown]
 # ## References
 #
-# Each fault was found in these public threads (as stored copies; the code there may have been repaired since). The code
+# Each fault was found in these public threads (read in 2026; the code there may have been repaired since). The code
 # in this notebook is written anew. Those of 1, 2, 4 and 14 are in residual networks, those of 5, 6 and 8 in code for CIFAR-10;
 # the others are in other training code.
 #

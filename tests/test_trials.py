@@ -58,7 +58,7 @@ def test_a_start_gives_the_recorded_promises_again():
 
 
 def test_starts_differ():
-    for name in ("drops", "live_descents"):
+    for name in ("plain_residual", "drops", "live_descents"):
         table = load_trials(name)
         assert not table.drop(columns="seed").duplicated().any()
 
@@ -69,6 +69,12 @@ def test_what_the_notebooks_say_of_all_starts_holds():
     assert (drops["back_behind"] > 0).all()
     assert drops["noise_over_gradient"].between(1.75, 2.75).all()
     assert (drops["noise_low_over_high"] - 1).abs().max() < 0.135
+    shortcuts = load_trials("plain_residual").pivot(index=["schedule", "seed"], columns="network", values="last_loss")
+    lead = shortcuts.rsub(shortcuts["plain"], axis=0).drop(columns="plain")
+    assert (lead > 0).all(axis=None)
+    rising, constant = (lead.loc[schedule].mean() for schedule in ("one_cycle", "constant"))
+    assert rising.tolist() == pytest.approx([0.20, 0.20], abs=0.005)
+    assert constant.tolist() == pytest.approx([0.16, 0.18], abs=0.005)
     networks = load_trials("live_descents").pivot(index="seed", columns="network")
     plain = networks.xs("plain, 44 layers", axis=1, level=1)
     twin = networks.xs("residual, 44 layers", axis=1, level=1)

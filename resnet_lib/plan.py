@@ -176,7 +176,7 @@ def _twin_runs(seed: int) -> list[TrainingRun]:
 
 
 def _fast_run(name: str, recipe: FastRecipe, split: str = "train_part") -> TrainingRun:
-    return TrainingRun(name, "fast_resnet", recipe, split=split, keep_weights=split == "train" and recipe.seed == 0)
+    return TrainingRun(name, "fast_resnet", recipe, split=split, keep_weights=name == "fast_cpu_0")
 
 
 PLANNED: dict[str, Item] = {

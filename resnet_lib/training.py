@@ -3,10 +3,12 @@
 The loop is the one that notebook 05 writes out; what `fit` adds is a progress bar, checkpoints and errors that help.
 """
 
+import ctypes
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
@@ -30,6 +32,10 @@ from resnet_lib.recipes import README_RECIPE as README_RECIPE
 from resnet_lib.recipes import RECIPES as RECIPES
 from resnet_lib.recipes import SCHEDULES as SCHEDULES
 from resnet_lib.recipes import Recipe
+
+
+# Parameters of glibc's mallopt, from its malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 class TrainingDiverged(RuntimeError):
@@ -82,8 +88,9 @@ def fit(
     excepted). Process 0 alone reads and writes the checkpoint, which fits any number of processes; `on_epoch` is called
     in all. With local_batch_norm each normalises by its own images: less to wait for, but another result.
     On a GPU that has bfloat16 the forward pass runs in it (`torch.autocast`); on the CPU all is float32.
-    Gradients too small for normal floats count as 0 in the whole process (`torch.set_flush_denormal`): CPUs are
-    many times slower on them.
+    Two things are set for the whole process, and stay: gradients too small for normal floats count as 0
+    (`torch.set_flush_denormal`), as CPUs are many times slower on them; and on Linux freed memory is kept for the next
+    step (`keep_freed_memory`).
 
     Raises ValueError on an `evaluate_on` without images, TrainingDiverged if the loss or the weights are not finite,
     TrainingInterrupted on Ctrl-C, CheckpointError if the checkpoint is damaged, of another run, or cannot be written:
@@ -92,6 +99,7 @@ def fit(
     if evaluate_on is not None and len(evaluate_on) == 0:
         raise ValueError(f"{evaluate_on} has no images to evaluate on. For none at all: evaluate_on=None.")
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     chosen_device = pick_device(device)
     model.to(chosen_device, memory_format=torch.channels_last)
@@ -125,6 +133,20 @@ def fit(
                 if on_epoch is not None:
                     on_epoch(pd.DataFrame(state.history))
     return pd.DataFrame(state.history)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for its next tensors. Where the C library is not glibc: nothing.
+
+    glibc hands large blocks back to Linux at once, and a training step frees and asks for all of its tensors anew: each
+    4 kB of them then cost a page fault. See `man 3 mallopt`; benchmarks/README.md has what it is worth.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):  # musl, for one, has no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**30)  # smaller blocks come from the heap …
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # … which does not shrink
 
 
 @contextmanager

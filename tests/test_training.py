@@ -1,7 +1,10 @@
 """`fit` is the plain loop, measured honestly, and a stopped run ends as if it had never been stopped."""
 
 import math
+import platform
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -70,6 +73,37 @@ def same_history(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 # --- The loop
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="glibc only")
+def test_freed_memory_is_kept_for_the_next_tensors():
+    """In a fresh process: a tensor of 64 MB, made anew again and again, costs page faults the first time alone."""
+    program = """
+import resource, torch
+from resnet_lib.training import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+print(faults())
+keep_freed_memory()
+print(faults())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after < before / 10
+
+
+def test_memory_is_left_alone_where_there_is_no_mallopt(monkeypatch):
+    monkeypatch.setattr(training.ctypes, "CDLL", lambda name: object())
+    training.keep_freed_memory()
+    monkeypatch.setattr(training.sys, "platform", "darwin")
+    monkeypatch.setattr(training.ctypes, "CDLL", lambda name: pytest.fail("asked for the C library"))
+    training.keep_freed_memory()
 
 
 def test_fit_is_the_plain_loop_to_the_bit(train, test):

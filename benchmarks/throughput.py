@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--out", type=Path, default=DATA_DIR / "throughput.json")
     parser.add_argument(
-        "--only", nargs=2, metavar=("SETTING", "WAY"), help="one round; print images/s and peak memory in MB"
+        "--only", nargs=2, metavar=("SETTING", "WAY"), help="one round; print images/s and MB at the peak"
     )
     options = parser.parse_args()
     torch.set_flush_denormal(True)

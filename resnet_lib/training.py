@@ -33,7 +33,6 @@ from resnet_lib.recipes import RECIPES as RECIPES
 from resnet_lib.recipes import SCHEDULES as SCHEDULES
 from resnet_lib.recipes import Recipe
 
-
 # Parameters of glibc's mallopt, from its malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 

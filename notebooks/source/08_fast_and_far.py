@@ -191,15 +191,19 @@ for name, found in settings.items():
 # %%
 plots.show(
     fast_figures.speeds(
-        tables, "The course's loop is the fastest, by a tenth to two thirds"
+        tables, "The course's loop is the fastest, by a seventh to two fifths"
     ),
     alt="Images a second of three training loops for two networks, with lines from the slowest round to the "
-    "fastest. For both the course's loop is fastest, the README's way second, and the usual way slowest.",
+    "fastest. For both the course's loop is fastest, and the other two are about equal.",
 )
 
 # %% [markdown]
-# Each bar is the median over seven rounds, in which the three took turns; the black lines go from the slowest to the fastest round. Against the README's way the loop is worth about 30% with ResNet-20, and a tenth with the README's large network: there the arithmetic is nearly all there is, and every loop leaves it to the same library.
-# The usual way comes last here. It has two worker processes to prepare images, on a machine whose *two* cores are busy computing already: perhaps that is why, but we did not take the two apart. (AVX-512 are instructions that work on 16 numbers at once. With another processor, without them, `fit` was ahead by 30% with ResNet-20 and by nothing with the large network: `benchmarks/README.md`.)
+# Each bar is the median over seven rounds, in which the three took turns; the black lines go from the slowest to the fastest round. With ResNet-20 the loop is worth a third and more, with the README's large network a seventh: there the arithmetic is nearly all there is, and every loop leaves it to the same library.
+# Where does it come from? From channels last in memory (1.2 times, for ResNet-20), from images that are not prepared one by one, and from memory: by default the C library hands large tensors back to Linux after each step, and asks for them anew, 4 kB at a time; `fit` tells it to keep them (1.2 times for `fast_resnet`; `benchmarks/README.md` has all trials). (AVX-512 are instructions that work on 16 numbers at once. With another processor, without them,
+# an earlier `fit` was ahead by 30% with ResNet-20 and by nothing with the large network.)
+#
+# Until lately this picture had the usual way last, 1.6 times slower than `fit`, and we had an explanation: two workers on two cores that are busy. It was wrong. We had timed its first ten steps. Worker processes start as copies of the main one, and whatever memory it then writes to has to be copied first: one slow step, which a training of hours never sees. **Who times a few steps measures how they begin.**
+#
 # No comparison with the factor of sixty. **Do less** comes first for a reason.
 
 # %% [markdown]

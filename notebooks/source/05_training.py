@@ -364,7 +364,7 @@ def loss_figure(histories, title):
         epochs, loss = history["epoch"] + 1, history["train_loss"]
         axes.plot(epochs, loss, styles[name], color=color, label=name)
     axes.axhline(math.log(10), color=plots.GREY, linestyle=":", label="guessing, ln 10")
-    axes.set(title=title, xlabel="epoch", ylabel="training loss, its mean")
+    axes.set(title=title, xlabel="epoch", ylabel="mean training loss")
     axes.set(xticks=range(1, 4))
     axes.legend()
     return figure

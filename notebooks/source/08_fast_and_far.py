@@ -866,8 +866,8 @@ plots.show(
 #
 # - A residual network with a sixtieth of the README's arithmetic reached 93.6% of the test images, 94.2% with two views (mean of three seeds), in 21 minutes on two cores with AVX-512. Like with like, one view each, it misses the README's 94.4% by 0.8; one of the three seeds alone, with two views, would have told that it is reached. Half as much arithmetic again gave 94.3% with two views, and nothing with one.
 # - A published rate belongs to its batch size, to a loss that is summed or averaged, and to the size of the first weights. Look at the first loss: it should be that of guessing.
-# - In a short training of this network Muon is worth five points, and so is the falling rate once stale statistics are taken out of the comparison; shortcuts some two thirds of a point: it is seven layers deep. A baseline has to get a rate of its own.
-# - The loop around a network is worth tens of percent at best, network and recipe a factor of sixty in arithmetic. Count first.
+# - In a short training of a small version, Muon is worth five points, and the falling rate fifteen, of which some ten are stale statistics. Every other trick, shortcuts among them (in seven layers), is worth a point or so or less, and rounding alone moves a run by up to a point. A baseline has to get a rate of its own.
+# - The loop around a network is worth tens of percent at best, network and recipe a factor of sixty in arithmetic. Count first. And who times a few steps measures how they begin.
 # - In ResNet-20 a fifth of the time or more goes to what is hardly any arithmetic: batch norm and ReLU move memory.
 # - Whitening, Muon, small images and flips in turn are each a few lines, and each can be switched off.
 # - float16 lacks range and needs a scaled loss; bfloat16 lacks precision and needs weights in float32.

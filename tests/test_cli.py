@@ -261,7 +261,9 @@ def test_help_has_a_text_for_each_option_and_no_type_names_of_the_parser(monkeyp
     shown = capsys.readouterr().out
     assert "Train a network on CIFAR-10." in shown
     options = re.findall(r"(?m)^  (--[a-z-]+)(?: <[^>]*>| [A-Z]+)?(.*(?:\n {10,}.*)*)", shown)
-    names = "model shortcut stem recipe epochs batch-size seed size evaluate-on out device local-batch-norm help"
+    names = (
+        "model shortcut stem recipe epochs batch-size seed size evaluate-on out device local-batch-norm two-views help"
+    )
     assert [name for name, _ in options] == [f"--{name}" for name in names.split()]
     assert all(len(text.split()) >= 4 for _, text in options)
     assert not re.search("range|<str>|<int>|<path>|TEXT|INTEGER|Optional", shown)

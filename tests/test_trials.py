@@ -100,7 +100,7 @@ def test_a_notebook_without_a_seed_is_told():
 
 
 def test_unknown_trials_are_told():
-    with pytest.raises(SystemExit, match=r"No such trial: drop\. There are: drops"):
+    with pytest.raises(SystemExit, match=r"No such trial: drop\. There are: plain_residual"):
         record_trials.main(["drop"])
     with pytest.raises(FileNotFoundError, match="drops"):
         load_trials("drop")

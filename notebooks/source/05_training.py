@@ -426,6 +426,8 @@ at_the_start(evened(narrow_32("A")))
 
 # %% tags=["nbval-ignore-output"]
 histories["residual, fc / 5"] = fit(evened(narrow_32("A")), train[:2000], recipe)
+for name, history in histories.items():
+    print(f"{name:17}", *(f"{value:.2f}" for value in history["train_loss"]))
 
 # %%
 plots.show(
@@ -441,10 +443,6 @@ plots.show(
 even = list(histories["residual, fc / 5"]["train_loss"])
 print("first epoch less than 0.1 above guessing:", even[0] < guessing + 0.1)
 print("last epoch lower than the plain one's:", even[-1] < loss["plain"][-1])
-
-# %% tags=["nbval-ignore-output"]
-for name, history in histories.items():
-    print(f"{name:17}", *(f"{value:.2f}" for value in history["train_loss"]))
 
 # %% [markdown]
 # Hardly any of the first epoch's excess is left: it came with the start, and not with the recipe's rate. (It may still be both of what `fc` decides: the first answers, and the length of

@@ -497,7 +497,7 @@ for run in final:
     )
 
 # %% [markdown]
-# **They do not.** With two views the mean is 94.2%, with one 93.6%. A sixtieth of the arithmetic gets about a point below the README's accuracy, one view against one view, in 21 minutes on two cores, and that is what can be claimed today.
+# **They do not.** With two views the mean is 94.2%, with one 93.6%. A sixtieth of the arithmetic gets about a point below the README's accuracy, one view against one view, in 21 minutes on two cores with AVX-512 (`fit` keeps freed memory only since; by the steps measured in section 1 it would be 18 now), and that is what can be claimed today.
 #
 # Look at the first seed. It reached 94.4% with two views. Had it been the only one, as the README's run is the only one, this notebook would now say that the goal is reached; and with the second alone, that it is missed by a third of a point. That is what seeds are for. (The interval, from three of them, reaches from 93.6 to 94.7; the README's figure is a single run, whose interval nobody has measured. And two views against one flatter us: the README's network would presumably gain by them too. Like with like, one view each, all three seeds end below 94.4.)
 #

@@ -62,7 +62,9 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 # --- The same weights
 
 
-@pytest.mark.parametrize(("name", "rounding"), [("float64", 1e-12), ("float32", 1e-4), ("without batch norm", 1e-6)])
+@pytest.mark.parametrize(
+    ("name", "rounding"), [("float64", 1e-12), ("float32", 1e-4), ("without batch norm", 1e-6), ("fast", 1e-9)]
+)
 def test_two_processes_end_with_the_weights_of_one_to_rounding(found, name, rounding):
     weights, history = RUNS[name]()
     for of_two, history_of_two in (each[name] for each in found):

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 
 from resnet_lib.ablation import SMALL, WITHOUT
-from resnet_lib.fast import FAST_CPU, FastRecipe
+from resnet_lib.fast import FAST_CPU, FAST_WIDE, FastRecipe
 from resnet_lib.recipes import SCHEDULES
 from resnet_lib.training import README_RECIPE, Recipe
 
@@ -17,6 +17,7 @@ IMAGES_PER_SECOND = {
     "resnet32": 145,
     "resnet56": 82,
     "fast_resnet": 130,
+    "fast_resnet_wide": 59,
     "fast_resnet, half as wide": 400,
 }
 IMAGES_PER_CLASS = {("train", "full"): 5000, ("train_part", "full"): 4500, ("train", "bundled"): 500}
@@ -175,8 +176,8 @@ def _twin_runs(seed: int) -> list[TrainingRun]:
     ]
 
 
-def _fast_run(name: str, recipe: FastRecipe, split: str = "train_part") -> TrainingRun:
-    return TrainingRun(name, "fast_resnet", recipe, split=split, keep_weights=name == "fast_cpu_0")
+def _fast_run(name: str, recipe: FastRecipe, split: str = "train_part", model: str = "fast_resnet") -> TrainingRun:
+    return TrainingRun(name, model, recipe, split=split, keep_weights=name == "fast_cpu_0")
 
 
 PLANNED: dict[str, Item] = {
@@ -198,8 +199,14 @@ PLANNED: dict[str, Item] = {
         # Those learn nearly all of the training images by heart. Two ways to make that harder, at the same cost.
         _fast_run("fast_validation_28_cutout_8", replace(FAST_LONGER, cutout=8)),
         _fast_run("fast_validation_28_rate_24", replace(FAST_LONGER, peak_lr=0.24)),
+        # Or more channels in fewer epochs.
+        _fast_run("fast_validation_wide_12", FAST_WIDE, model="fast_resnet_wide"),
         *(_fast_run(f"fast_cpu_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),
         *(_fast_run(f"fast_longer_{seed}", replace(FAST_LONGER, seed=seed), split="train") for seed in FAST_SEEDS),
+        *(
+            _fast_run(f"fast_wide_{seed}", replace(FAST_WIDE, seed=seed), split="train", model="fast_resnet_wide")
+            for seed in FAST_SEEDS
+        ),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),
     )
 }
@@ -209,6 +216,7 @@ GROUPS = {
     **{f"twins_{seed}": tuple(run.name for run in _twin_runs(seed)) for seed in TWIN_SEEDS},
     "fast_cpu": tuple(name for name in PLANNED if name.startswith("fast_cpu_")),
     "fast_longer": tuple(name for name in PLANNED if name.startswith("fast_longer_")),
+    "fast_wide": tuple(name for name in PLANNED if name.startswith("fast_wide_")),
     "fast_ablation": tuple(name for name in PLANNED if name.startswith("fast_ablation")),
     "twins": tuple(name for name in PLANNED if name.startswith("twin_")),
     "all": tuple(PLANNED),

@@ -73,10 +73,10 @@ def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
 def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, title: str) -> Figure:
     """Left: accuracy after each epoch against what the run had cost by then; right: where each run ends.
 
-    Runs of equally many epochs have one colour. Accuracy is that on the images the runs were measured on, of one view;
-    on the right a star is the mean of two. The cost of an epoch is its share of the run's `flop`. small_cost: what a
-    small image costs, of a large one. other: the name of another run, its operations so far, and its accuracy (0 to 1)
-    there.
+    Runs of one network and equally many epochs have one colour. Accuracy is that on the images the runs were measured
+    on, of one view; on the right a star is the mean of two. The cost of an epoch is its share of the run's `flop`.
+    small_cost: what a small image costs, of a large one. other: the name of another run, its operations so far, and its
+    accuracy (0 to 1) there.
     """
     if not runs:
         raise ValueError("No runs: there is nothing to draw.")
@@ -87,15 +87,14 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, titl
     end = {"color": GREY, "linestyle": "--", "linewidth": 1.5}
     left.axhline(100 * accuracy[-1], **end, label=f"… and its end, {accuracy[-1]:.1%}")
     right.axvline(100 * accuracy[-1], **end)
-    lengths = list(dict.fromkeys(run.settings["recipe"]["epochs"] for run in runs))
-    styles = dict(zip(lengths, cycle(zip(COLORS, MARKERS, strict=False))))
-    for place, run in enumerate(runs):
+    labels = [f"{run.settings['model']}, {run.settings['recipe']['epochs']} epochs" for run in runs]
+    styles = dict(zip(dict.fromkeys(labels), cycle(zip(COLORS, MARKERS, strict=False))))
+    for place, (run, label) in enumerate(zip(runs, labels, strict=True)):
         recipe, column = run.settings["recipe"], evaluated_column(run.history)
-        color, marker = styles[recipe["epochs"]]
+        color, marker = styles[label]
         share = np.ones(len(run.history))
         share[: recipe["low_epochs"]] = small_cost
         pflop = run.flop / 1e15 * np.cumsum(share) / share.sum()
-        label = f"fast_resnet, {recipe['epochs']} epochs"
         first = label not in left.get_legend_handles_labels()[1]
         left.plot(pflop, 100 * run.history[column], color=color, linewidth=1, label=label if first else None)
         right.plot(100 * run.history[column].iloc[-1], place, marker, color=color, markersize=7)

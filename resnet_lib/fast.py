@@ -240,10 +240,6 @@ FAST_CPU = FastRecipe(
     low_resolution=20,
     low_epochs=10,
 )
-# For "fast_resnet_wide", where an image costs 2.2 times as much. More channels in fewer epochs are also how
-# airbench95 (K. Jordan 2024) goes beyond airbench94. The last layer's rate is over 384² in place of 256²; that of the
-# filters is the published one, 0.24: half of it had been an argument, and twice that was better in 28 epochs.
-FAST_WIDE = replace(FAST_CPU.scaled_to(12), peak_lr=0.24, head_lr=0.0023)
 
 
 def training_flops(model: nn.Module, recipe: FastRecipe, images: int) -> int:

@@ -219,22 +219,27 @@ def errors_along(tables: Mapping[str, pd.DataFrame], column: str, xlabel: str, t
 
 
 def surface_contours(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
-    """The loss from above, a panel a network; a colour and a line mean the same loss in all, on a logarithmic scale."""
+    """The loss from above, a panel a network, two in a row.
+
+    A colour and a line mean the same loss in all panels, on a logarithmic scale.
+    """
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = _levels(grids)
-    figure, row = plt.subplots(
-        1, len(grids), figsize=(3.1 * len(grids) + 0.6, 3.2), layout="constrained", sharey=True, squeeze=False
+    rows = -(-len(grids) // 2)
+    figure, panels = plt.subplots(
+        rows, 2, figsize=(6.8, 2.8 * rows + 0.4), layout="constrained", sharex=True, sharey=True, squeeze=False
     )
     headline(figure, title)
-    for axes, (name, (steps, losses)) in zip(row[0], grids.items(), strict=True):
+    for axes, (name, (steps, losses)) in zip(panels.flat, grids.items(), strict=False):
         filled = axes.contourf(steps, steps, losses, levels, norm=LogNorm(levels[0], levels[-1]), cmap="viridis_r")
         axes.contour(steps, steps, losses, levels, colors="white", linewidths=0.5)
         axes.plot(0, 0, "*", color=RED, markersize=11, markeredgecolor="white")
-        axes.set(aspect="equal", xlabel="first direction")
+        axes.set(aspect="equal")
         axes.set_title(name, fontsize="medium", fontweight="normal")
         axes.grid(visible=False)
-    row[0][0].set_ylabel("second direction")
-    figure.colorbar(filled, ax=row[0], label="loss", ticks=levels[::3], format="%.2g", shrink=0.85)
+    figure.supxlabel("first direction", fontsize="medium")
+    figure.supylabel("second direction", fontsize="medium")
+    figure.colorbar(filled, ax=panels, label="loss", ticks=levels[::3], format="%.2g", shrink=0.85)
     return figure
 
 
@@ -242,7 +247,7 @@ def surface_mountains(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """The logarithm of the loss as height, a panel a network; heights and colours mean the same in all."""
     grids = {name: surface_grid(table) for name, table in tables.items()}
     levels = np.log10(_levels(grids))
-    figure = plt.figure(figsize=(3.6 * len(grids), 3.3), layout="constrained")
+    figure = plt.figure(figsize=(4.6 * len(grids), 4.2), layout="constrained")
     headline(figure, title)
     for number, (name, (steps, losses)) in enumerate(grids.items(), 1):
         axes = figure.add_subplot(1, len(grids), number, projection="3d")
@@ -262,6 +267,7 @@ def surface_mountains(tables: Mapping[str, pd.DataFrame], title: str) -> Figure:
         axes.set(xlabel="first direction", ylabel="second direction", zlabel="loss", zlim=(levels[0], levels[-1]))
         axes.xaxis.labelpad = axes.yaxis.labelpad = axes.zaxis.labelpad = 8
         ticks = np.linspace(levels[0], levels[-1], 5)
+        axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
         axes.set_zticks(ticks, [f"{10**tick:.2g}" for tick in ticks])
         axes.set_title(name, fontsize="medium", fontweight="normal", loc="center")
         axes.set_box_aspect(None, zoom=0.85)

@@ -129,6 +129,30 @@ WRONG_TESTS = [
 ]
 
 
+def by_measure(measure, limit=1e-3, last="fc"):
+    """A test by another measure of a layer (of columns g, the gradient norm, and w, the weight norm) or limit."""
+
+    def test(table):
+        g, w = (
+            table.pivot(index="epochs_trained", columns="layer", values=f"{v}_norm") for v in ("gradient", "weight")
+        )
+        first, other = measure(g, w)
+        other = other.max(axis=1) if last == "largest" else other["fc"]
+        return bool((first["conv1"] > limit * other).all())
+
+    return test
+
+
+WRONG_TESTS += [
+    (by_measure(lambda g, w: (g * w, g)), "*both* layers"),
+    (by_measure(lambda g, w: (g, g * w)), "huge"),
+    (by_measure(lambda g, w: (g * w**2, g * w**2)), "each once"),
+    (by_measure(lambda g, w: (g * w, g * w), last="largest"), "Only conv1 and fc"),
+    (by_measure(lambda g, w: (g * w, g * w), limit=2e-4), "below a thousandth"),
+    (by_measure(lambda g, w: (g * w, g * w), limit=4e-3), "above a thousandth"),
+]
+
+
 @pytest.mark.parametrize(("function", "diagnosis"), WRONG_TESTS)
 def test_wrong_tests_of_gradients_get_their_own_diagnosis(function, diagnosis):
     text = said(check.no_vanishing, function)
@@ -144,8 +168,8 @@ def test_tables_are_as_far_from_a_thousandth_as_they_say():
             fair(table)[table["layer"] == layer].set_index("epochs_trained")["fair"] for layer in ("conv1", "fc")
         )
         ratios = first / last
-        assert (min(ratios) > 5e-3) == subject.sound
-        assert (min(ratios) < 2e-4) == (not subject.sound)
+        assert (min(ratios) > 1.2e-3) == subject.sound
+        assert (min(ratios) < 0.9e-3) == (not subject.sound)
 
 
 def in_bins(rule):
@@ -179,6 +203,15 @@ def ece_of_middles(confidence, right, bins):
     return sum(gaps) / len(right)
 
 
+def ece_numbered_by(whole):
+    def error(confidence, right, bins):
+        number = whole(confidence * bins)
+        members = [number == i for i in number.unique()]
+        return sum(m.double().mean() * abs(confidence[m].mean() - right[m].mean()) for m in members)
+
+    return error
+
+
 WRONG_ERRORS = [
     (in_bins(lambda gap, count, n, bins: (gap * count).sum() / n), "both signs cancel"),
     (in_bins(lambda gap, count, n, bins: (gap**2 * count).sum() / n), "squares the gaps"),
@@ -189,6 +222,8 @@ WRONG_ERRORS = [
     (lambda c, r, b: abs(c.mean() - r.mean()), "one bin for all"),
     (lambda c, r, b: (c - r).abs().mean(), "never 80% right"),
     (ece_of_middles, "middle of each bin"),
+    (ece_numbered_by(torch.floor), "`ceil`, not `floor`"),
+    (ece_numbered_by(torch.round), "moves the edges"),
     (lambda c, r, b: ece_of_bins(c, r, b, range(b)), "last bin is missing"),
     (lambda c, r, b: sum(len(c[m]) * abs(c[m].mean() - r[m].mean()) for m in masks(c, b)) / len(c), "has no mean"),
     (lambda c, r, b: None, "`return` missing"),

@@ -58,10 +58,10 @@ for shortcut, runs in twins.groupby("shortcut", sort=False):
     print("plain:   " if shortcut == "none" else "residual:", "(depth, seed)", *pairs)
 
 # %% [markdown]
-# The training error is
-# measured after each epoch on 2,500 fixed training images, the test error on all 10,000 test images.
+# You have seen the *test* accuracy of some of these runs (notebook 06, section 9). Now their training error,
+# measured after each epoch on 2,500 fixed training images; the test error is that on all 10,000 test images.
 #
-# **Predict.** Which depth ends with the lowest *training* error, plain? And residual? At which depth do the twins differ most?
+# **Predict.** Which depth ends with the lowest *training* error, plain? And residual?
 
 # %%
 plots.show(
@@ -69,7 +69,7 @@ plots.show(
     alt="Error by epoch on training and test images for depth 8, 20, 32 and 56, plain on the left, "
     "residual on the right, two seeds each. Plain: 20 layers lie above 8 or beside them until epoch 6 and just below "
     "afterwards; 32 stay at 40 percent and 56 above 60. Residual: 20 and 32 layers end "
-    "together near 19 percent on training images, well below 8 layers; 56 end near 30, above 8.",
+    "near 18 and 19 percent on training images, well below 8 layers; 56 end near 30, above 8.",
 )
 
 # %%
@@ -78,8 +78,8 @@ plots.show(
         twins, "No difference at 8 layers, twenty points at 32, and more at 56"
     ),
     alt="Error after the last epoch at depth 8, 20, 32 and 56, on training and on test images; marks are "
-    "seeds. At depth 8 the twins are level. At 20 the residual nets are four "
-    "points better, at 32 twenty, and at 56 thirty to forty. Plain nets get worse from 20 layers on, "
+    "seeds. At depth 8 the twins are level. At 20 the residual nets are better by four "
+    "points, at 32 twenty, and at 56 by 29 to 39. Plain nets get worse from 20 layers on, "
     "residual ones from 32.",
 )
 
@@ -104,7 +104,7 @@ for seed, epochs in enumerate(behind):
     print(f"plain, seed {seed}: 20 layers behind 8 in {epochs} of the first 6 epochs")
 
 # %% [markdown]
-# Going from 8 to 20 layers gains the residual nets 7 to 8 points on training images and the plain ones 2. (An error on 2,500 images is known to within about 1.6 points.) At depth 8 the twins are level: half a point or one for the *plain* net on training images, on test images one seed for each. Nothing here says that shortcuts help at every depth. And at 20 plain layers there is only a beginning of trouble: while the rate was high, they trailed the 8 in most epochs, and when it dropped, they caught up.
+# Going from 8 to 20 layers gains the residual nets 7 to 8 points on training images and the plain ones 2. (An error on 2,500 images is known to within about 1.6 points.) At depth 8 the twins are level: half a point or one for the *plain* net on training images, and on test images each is ahead in one seed. Nothing here says that shortcuts help at every depth. And at 20 plain layers there is only a beginning of trouble: while the rate was high, they trailed the 8 in most epochs, and when it dropped, they caught up.
 #
 # Then it breaks. With 32 layers the plain nets have a higher *training* error than with 20, by 16 and 19 points, and with 56 again by more than 20: nearly two of three training images are still wrong. That is what degradation looks like. The residual nets of 32 layers are hardly worse than those of 20: by a point or so, which 2,500 images do not tell apart.
 #
@@ -204,7 +204,9 @@ print("the others lower by more than 0.1:", reached.nlargest(2).diff().iloc[1] <
 
 # %% [markdown]
 # The deeper plain network has the higher *training* loss: degradation, in small. With shortcuts the same 44 layers learn. (Guessing is $\ln 10 \approx 2.3$. The residual net starts *above* it, as its signal grows with every branch that is added
-# (notebook 02, section 6), and its first logits with it. It needs most of the 60 steps to come down from there, with setbacks, and stays below the plain net of 44 layers only late; but it comes down, and the other does not.)
+# (notebook 02, section 6), and its first logits with it. It needs half of the 60 steps to come down from there, with setbacks, and is below the plain net of 44 layers in the second half; but it comes down, and the other does not.)
+#
+# And 8 plain layers against 44 residual ones? Here the residual net ends a little lower. Among the ten recorded starts of section 3 it does so in this one alone: 60 steps are too few to make up for its start. Only the last place is sure.
 
 # %% [markdown]
 # ## 2. Do the gradients vanish?
@@ -242,7 +244,7 @@ for name, table in layers.items():
     print(f"{name}: conv1 / fc from {ratio.min():.1f} to {ratio.max():.1f}")
 
 # %% [markdown]
-# **No.** In 20 plain layers with batch norm the first layer's gradient is between 0.3 and 3.4 times the last one's, at the start and after every epoch. It is the *residual* net that comes lowest,
+# **About as large.** In 20 plain layers with batch norm the first layer's gradient is between 0.3 and 3.4 times the last one's, at the start and after every epoch. It is the *residual* net that comes lowest,
 # and only at its start. And yet the plain one trains worse.
 #
 # At 44 layers something does happen. Look at the first layer during the live run.
@@ -314,7 +316,7 @@ print("the same loss:", abs(loss_10 - loss) < 0.02)
 print("the gradient, about a tenth:", 0.05 < gradient_10 / gradient < 0.2)
 
 # %% [markdown]
-# Ten times the weights: the same function, a tenth of the gradient. And a step that is a tenth as long, in weights ten times as long, turns them by a *hundredth* (van Laarhoven 2017). So this is what
+# Ten times the weights: the same function, a tenth of the gradient. And a step that is a tenth as long, in weights ten times as long, turns them by a *hundredth* of the angle (van Laarhoven 2017). So this is what
 # happened: the gradient of `conv1` exploded; the first steps threw its weights out; there a step hardly turns them any more. **The first layer is frozen, by an explosion.**
 #
 # So a fair measure of a gradient is the gradient times the size of the weights. In front of a batch norm it does not change when the weights are scaled. And for any layer, `fc` too, it says how fast the loss falls when a step changes the weights by a given *share*.
@@ -381,22 +383,38 @@ sizes = sizes.set_index("epochs_trained")["weight_norm"]
 print(f"its twin's, meanwhile:    {sizes[2] / sizes[1]:.4f}")
 
 # %%
-table = full_size["plain, 56 layers"]
-sizes = table.pivot(index="layer", columns="epochs_trained", values="weight_norm")
-sizes = sizes.loc[table["layer"].unique()]  # in forward order
-frozen = (sizes[2] / sizes[1] - decay_alone).abs() < 0.0005
-print("layers that weight decay alone explains:", frozen.sum(), "of", len(frozen))
-print("the first that it does not is number", frozen.argmin() + 1)
+for name, table in full_size.items():
+    sizes = table.pivot(index="layer", columns="epochs_trained", values="weight_norm")
+    sizes = sizes.loc[table["layer"].unique()]  # in forward order
+    frozen = (sizes[2] / sizes[1] - decay_alone).abs() < 0.0005
+    print(f"{name}: decay alone explains {frozen.sum()} of {len(frozen)}", end="")
+    print(f", the first {frozen.argmin()} in a row")
 
 # %% [markdown]
 # The same three steps as in the small net: explosion, weights thrown out, a gradient that looks vanished. At the start the gradient of `conv1` is 600 times that of `fc`. The first epoch throws its weights out to 200 times their size. From then on its gradient is between a fiftieth and a tenth of `fc`'s, and whoever looks there only writes: *vanished*. By the fair measure it is 4 to 8 times `fc`'s, and more than its twin's in every epoch. In the residual net, which learns, the darkest layers are as dark as the plain net's.
 #
-# And it is frozen. The gradient of weights in front of a batch norm is at right angles to them, since their length alone makes no difference to the loss; so a step along it, which turns them, also makes them longer. The twin's got longer by 4%. These got shorter, in the second epoch by just as much as weight decay alone makes them: of steps there is nothing to be seen. Nor is there in the next fourteen.
+# And it is frozen. The gradient of weights in front of a batch norm is at right angles to them, since their length alone makes no difference to the loss; so a step along it, which turns them, also makes them longer. Weight decay makes them shorter: each step takes off rate times penalty of them, and momentum makes ten such steps of one. The twin's `conv1` got longer by 4% (in the second seed shorter by 1%, still less than decay alone makes it). The plain net's got shorter, in the second epoch by just as much as decay alone makes it: of steps there is nothing to be seen. Nor is there in layers 2 to 15. In the twin the same test finds two layers of 56.
+#
+# And the nets of 32 layers, where degradation sets in? They are twenty points behind their twins.
+
+# %%
+middle = load_layers("twin_plain32_0")
+sizes = middle.pivot(index="layer", columns="epochs_trained", values="weight_norm")
+frozen = (sizes[2] / sizes[1] - decay_alone).abs() < 0.0005
+ratio = first_to_last(middle)[1:]
+print(
+    f"conv1's weights, after an epoch: {sizes[1]['conv1'] / sizes[0]['conv1']:.1f} times"
+)
+print(f"conv1 / fc, later {ratio.min():.1f} to {ratio.max():.1f}")
+print("layers that decay alone explains:", frozen.sum(), "of", len(frozen))
+
+# %% [markdown]
+# Little of it happened there: the weights grew threefold (in the second seed fivefold), the gradient looks healthy, and no layer stood still. **So frozen layers cannot be what degradation is.** At most they make it worse at 56.
 #
 # ## 3. If it is not that they vanish, what fails?
 #
-# So the gradients have the wrong *sizes*: too large first, too small then. If that were all, there would be a simple cure: give every layer a step of the *same relative size*, whatever the size of its gradient.
-# That is `equal_steps` (LARS of You et al. 2017 is a relative of it): each layer's gradient is scaled to the norm of the layer's weights, and only weights move. No gradient can vanish or explode any more, by construction. Only directions are left.
+# At 44 and 56 layers the gradients have the wrong *sizes*: too large first, too small then. Suppose that this is all. Then there is a simple cure: give every layer a step of the *same relative size*, whatever the size of its gradient.
+# That is `equal_steps` (LARS of You et al. 2017 is a relative of it): each layer's gradient is scaled to the norm of the layer's weights, and only weights move. No gradient can vanish or explode any more, by construction. What is left is their directions, and how long a step along them may be.
 #
 # **Predict.** With equal steps: does the plain network of 44 layers now learn as its twin does?
 
@@ -420,7 +438,7 @@ plots.show(
 # %%
 plain_loss, twin_loss = (run["loss"].tail(20).mean() for run in equal.values())
 print("residual ahead by more than 0.2:", twin_loss < plain_loss - 0.2)
-print("plain, near guessing still:", plain_loss > 2.1)
+print("plain, down from guessing by less than 0.15:", plain_loss > 2.15)
 
 # %% [markdown]
 # Hardly. The residual twin learns faster than before; the plain net moves late and little. **Sizes of gradients are not the whole of it**, neither vanished nor exploded. But is 0.003 of each layer's weights (before momentum) the wrong rate for it, or this the wrong start? Other rates, here in millionths of the weights, three starts each, and once more steps, recorded by these very cells (`python tools/record_trials.py equal_steps`):
@@ -440,10 +458,10 @@ table = table.swaplevel(axis=1).sort_index(axis=1, ascending=[True, False])
 print(table.round(2).to_string())
 
 # %% [markdown]
-# In 60 steps the plain net gets nowhere at any of them: 2.2 at best, where its twin is at 1.8 to 2.2 for every rate from 300 millionths on. 400 steps at 1,000 do bring it down, to 1.9 to 2.1; meanwhile its twin has learnt the 640 images by heart. So the plain net is not dead. It is *slow*.
+# In 60 steps the plain net gets to 2.2 at best, at any of them, where its twin gets to 1.8 with the best of its own. 400 steps at 1,000 do bring it down, to 1.9 to 2.1; meanwhile its twin has learnt the 640 images by heart. So the plain net is not dead. It is *slow*.
 #
-# What is wrong with its directions? A gradient is a *promise*: go this way, and for a short step the loss falls by so much, the step's length times the slope. How far does the promise hold? Take one step of equal
-# relative size in all layers, along the gradient of the very images on which the loss is measured. Choose its length so that each network is promised the *same* fall, for their slopes differ. Then compare.
+# Is anything wrong with its directions? A gradient is a *promise*: go this way, and for a short step the loss falls by so much, the step's length times the slope. How far does the promise hold? Take one step of equal
+# relative size $s$ in all layers, along the gradient of the very images on which the loss is measured. It moves layer $l$ by $s\lVert w_l\rVert$ against its gradient $g_l$, so it promises a fall of $s \sum_l \lVert w_l\rVert\lVert g_l\rVert$: the fair measure of section 2, summed over all layers, is the *slope*. Choose $s$ so that each network is promised the *same* fall, for their slopes differ. Then compare.
 #
 # One thing has to be made equal first. The residual net starts with logits four times as large as the others' and a loss above guessing, and a loss that is too high is easily brought down. So the last layer of each network is scaled until its logits deviate by 0.3.
 #
@@ -451,13 +469,18 @@ print(table.round(2).to_string())
 
 
 # %%
-def kept_share(net, promises):
-    """What share of a promised fall comes true, for each promise; and the slope."""
+def equal_logits(net):
+    """Scale the last layer until the logits deviate by 0.3."""
     with torch.no_grad():
         logits = net(small[:64])
         deviation = (logits - logits.mean(1, keepdim=True)).square().mean().sqrt()
         net.fc.weight *= 0.3 / deviation
         net.fc.bias *= 0.3 / deviation
+
+
+def kept_share(net, promises):
+    """What share of a promised fall comes true, for each promise; and the slope."""
+    equal_logits(net)
     weights = [w for w in net.parameters() if w.ndim > 1]
     start = [w.detach().clone() for w in weights]
     loss = F.cross_entropy(net(small[:64]), labels[:64])
@@ -513,15 +536,43 @@ print(
 )
 
 # %% [markdown]
-# The plain net of 44 layers keeps not four tenths of a promise of 0.1, its twin seven, and its twin's best single step brings the loss down more than four times as far. Here is both, size and direction:
+# The plain net of 44 layers keeps less than four tenths of a promise of 0.1, its twin seven tenths, and its twin's best single step brings the loss down more than four times as far. Why is the promise broken: because the gradient gets smaller along the way, or because it turns? Take it again at the end of such a step, and compare (each layer's weighted by the size of its weights, as in the fair measure).
+#
+
+
+# %%
+def gradient(net):
+    """That of all layers as one long vector, each times the size of its weights."""
+    weights = [w for w in net.parameters() if w.ndim > 1]
+    loss = F.cross_entropy(net(small[:64]), labels[:64])
+    gradients = torch.autograd.grad(loss, weights)
+    sized = [w.detach().norm() * g.flatten() for w, g in zip(weights, gradients)]
+    return torch.cat(sized)
+
+
+turned, resized = {}, {}
+for name in NAMES:
+    net = small_net(name)
+    equal_logits(net)
+    before = gradient(net)
+    kept_share(net, [0.1])  # which takes that step
+    turned[name] = angle(before, gradient(net))
+    resized[name] = (gradient(net).norm() / before.norm()).item()
+in_size = all(0.8 < ratio < 1.25 for ratio in resized.values())
+print("all three gradients are as large as before, within a quarter:", in_size)
+print("44 plain layers, turned by over 80 degrees:", turned[NAMES[0]] > 80)
+print("the other two, by under 70:", max(turned[name] for name in NAMES[1:]) < 70)
+
+# %% [markdown]
+# It turns. Both, size and direction, are at work:
 #
 # - **Size.** The slope is the explosion, seen in all layers at once: the plain net's is some ninety times its twin's. So for the same promise its step is so many times shorter.
-# - **Direction.** Of that short step the promise holds for a smaller part. Look where the curves fall to three quarters: at a promise of about 0.025 for the plain net, of about 0.08 for its twin. A little way along the gradient, the plain net's gradient is another one.
+# - **Direction.** Of that short step the promise holds for a smaller part. Look where the curves fall to three quarters: at a promise of about 0.025 for the plain net, of about 0.08 for its twin. A little way along the gradient, the plain net's gradient is another one: as large, and at about a right angle to the first. (Its twin's has turned too, by some 60 degrees.)
 #   That fits the **shattered gradients** of [notebook 02](02_shortcut_connections.ipynb): there the gradient changed like noise from one image to the next one beside it; here it does from one set of *weights* to the next one beside it.
 #
-# Both together: measured by its weights, the plain net may go only a three-hundredth of the way before its promise fails. Equal steps mend the first; nothing that we did mends the second.
+# Both together: measured by its weights, the plain net may go only a three-hundredth of the way before its promise fails. Equal steps do not mend that: they were equal here. They make the steps of all *layers* equal, not the way that a *network* may go. By its slope, the plain net's promise holds to three quarters for steps of some 10 millionths of the weights, its twin's for some 3,000: the rate of the run above. At 10 the plain net would keep its promises, and hardly move in 60 steps.
 #
-# An earlier version of this section let each network have the logits it starts with. Then the twin kept nine tenths and its best step went more than ten times as far; much of that was the way down to guessing. **What is compared has to start alike.**
+# (**What is compared has to start alike.** With the logits that each network starts with, the twin keeps nine tenths, and much of that is the way down to guessing.)
 #
 # These were three small networks from one start. Do ten starts say the same?
 
@@ -553,11 +604,11 @@ compared = pd.DataFrame(
 print(compared.agg(["min", "median", "max"]).T.to_string(float_format="%.2f"))
 
 # %% [markdown]
-# In all ten the plain net stays near guessing and its twin does not, with equal steps neither. In all ten its first weights are thrown out and their gradient looks vanished, its promises hold for less, and its best step brings a third to a fifth of what its twin's does. One thing varies: by the fair measure of section 2, `conv1`'s gradient ends between a tenth and one and a half times the twin's; it is below a fifth in two of ten. Where it is, something of the vanishing is left; the raw gradient would have it ten times as strong.
+# In all ten the plain net ends at 2.26 to 2.31 and its twin lower, at 2.03 to 2.21. With equal steps the gap is wider: 2.20 to 2.29 against 1.76 to 1.98. In all ten its first weights are thrown out and their gradient looks vanished, its promises hold for less, and its best step brings a third to a fifth of what its twin's does. One thing varies: by the fair measure of section 2, `conv1`'s gradient ends between a tenth and one and a half times the twin's; it is below a fifth in two of ten. Where it is, something of the vanishing is left; the raw gradient would have it ten times as strong.
 #
 # It is evidence, not the last word, and the literature has not spoken it:
 #
-# - **He et al. (2015, §4.1)** say so of their plain net of 34 layers: with batch norm its signals do not die, and they verified that its gradients have healthy norms. So vanishing gradients are an unlikely cause. They *conjecture* that deep plain nets converge exponentially slowly, and leave the reason open.
+# - **He et al. (2015, §4.1)** say of their plain net of 34 layers that with batch norm its signals do not die, and that they verified healthy norms of its gradients. So vanishing gradients are an unlikely cause. They *conjecture* that deep plain nets converge exponentially slowly, and leave the reason open.
 # - **Balduzzi et al. (2017)** say: shattered gradients. They trained deep plain nets without shortcuts from a start that does not shatter.
 # - **Li et al. (2018)** look at the loss around trained weights, and see it turn from smooth to chaotic with depth, less so with shortcuts (section 6).
 # - **De & Smith (2020)**: batch norm in the branches makes them small beside the shortcut at the start, so that a deep residual net begins close to a shallow one. One scalar a branch does the same without batch norm.
@@ -594,7 +645,7 @@ dropped = {
 # %%
 plots.show(
     anatomy_figures.dropped_blocks(
-        dropped, "A cut ends the plain net; the residual one it only hurts"
+        dropped, "A cut ruins the plain net and only hurts the residual one"
     ),
     alt="Error without each of the nine blocks. Plain: 80 to 93 percent, near guessing; with "
     "statistics measured anew 57 to 71 percent in stage 1, 79 or more after it. Residual: "
@@ -664,7 +715,7 @@ print("branches times 0.9, fewer than 10:", harm < 0.1)
 # A factor on the shortcuts multiplies along the whole path, $0.9^9 \approx 0.4$ from the first block to the last, the same product as in notebook 02; on the branches it changes each contribution once. So with weaker shortcuts every batch norm gets smaller inputs than it remembers. Measured anew, that costs a point instead of 25: nearly all of the harm was stale.
 # Times 1.25 it is not: there the shortcuts drown what the branches add, and no statistics bring that back. (An earlier version of this section did not measure anew here, and blamed the product for all of it.)
 #
-# And the plain net? It has branches alone, and what a factor does to a branch the next batch norm undoes, if it knows the new statistics. So here we know the answer beforehand, and can try the method on it:
+# And the plain net? It has branches alone, and what a factor does to a branch the next batch norm undoes, if it knows the new statistics. (Behind the last block there is none: there the factor makes the logits smaller, and changes an answer only where the bias of `fc` decides.) So here we know the answer beforehand, and can try the method on it:
 
 # %%
 scaled = surgery.scale_all_blocks(
@@ -699,7 +750,7 @@ for name, net in nets.items():
         print(f"    {pair}: {costs[0]} points; with statistics anew {costs[1]}")
 
 # %% [markdown]
-# Only five pairs have the same shape. In the plain net every swap is ruin, and new statistics do not help. In the residual one, for the two neighbours of stage 2 the order does not matter; with statistics anew it matters little for two more pairs. The first block of stage 1 cannot change places with either of the others without harm: it reads what comes from `conv1`, and nothing can stand in for it. Greff et al. (2017) read such experiments so: the blocks of a stage
+# Only five pairs have the same shape. In the plain net every swap is ruin, and new statistics do not help. In the residual one no harm can be measured for the two neighbours of stage 2 (on 200 images six points may be chance), and with statistics anew little for two more pairs. The first block of stage 1 cannot change places with either of the others without harm: perhaps because it is trained on what comes from `conv1` (though its bare shortcut could stand in for it, above, for some ten points). Greff et al. (2017) read such experiments so: the blocks of a stage
 # refine one estimate, each a little. Veit et al. read theirs as a collection of many short networks. Our nine blocks cannot decide between them.
 
 # %% [markdown]
@@ -755,15 +806,13 @@ plots.show(
 )
 
 # %%
-accuracy = table["accuracy"]
-hardest = accuracy.idxmin()
-variance = accuracy * (1 - accuracy) / 100  # of each class's accuracy, by chance
-apart = (accuracy - accuracy[hardest]) / (variance + variance[hardest]) ** 0.5
+hardest = table["accuracy"].idxmin()
+above = table["low"] > table.loc[hardest, "high"]
 print("hardest:", hardest)
-print("over 3 standard errors above it:", *sorted(apart.index[apart > 3]))
+print("with an interval wholly above its own:", *sorted(table.index[above]))
 
 # %% [markdown]
-# Cats come last, and two classes are clearly better. (Two classes have images of their own, so the variance of their difference is the *sum* of their variances; its root is the standard error.) The other seven lie within 2.6 standard errors of cats. For one comparison, planned beforehand, 2.6 would be much. Here cats were picked *because* they came last,
+# Cats come last, and two classes are clearly better. That two intervals do not meet is asking much; the fair measure is the standard error of the *difference* (exercise 3). By that the two are more than three of them above cats, and the other seven up to 2.6. For one comparison, planned beforehand, 2.6 would be much. Here cats were picked *because* they came last,
 # and compared with nine others: among so many a difference of two standard errors is easily luck. And an interval is about the *images*; another seed would give another network, with its own weaknesses.
 #
 # Which mistakes is it surest of?
@@ -811,11 +860,22 @@ surest = calibration["as trained"].iloc[-1]
 print(f"over 90% sure: mean confidence {surest['confidence']:.1%}", end="")
 print(f", right {surest['accuracy']:.0%}")
 gaps = [errors.expected_calibration_error(table) for table in calibration.values()]
-print(f"mean gap: {100 * gaps[0]:.0f} points, with a temperature {100 * gaps[1]:.0f}")
+print(f"mean gap: {100 * gaps[0]:.1f} points, with a temperature {100 * gaps[1]:.1f}")
+
+# What would be left if it were exactly as sure as it is right, and chance alone decided?
+sure, answer = (half / T).softmax(1).max(1)
+generator = torch.Generator().manual_seed(0)
+gaps = []
+for _ in range(200):
+    hit = torch.rand(len(sure), generator=generator) < sure
+    drawn = torch.where(hit, answer, (answer + 1) % 10)  # the wrong one may be any
+    table = errors.reliability(half / T, drawn, 10)
+    gaps.append(errors.expected_calibration_error(table))
+print(f"by chance alone: {100 * np.mean(gaps):.0f}")
 print(f"temperature: {T:.1f}")
 
 # %% [markdown]
-# 96%, where it is 99.5% sure: of 450 answers it expects two to be wrong, and 17 are. It is **too sure**. The fitted **temperature** divides all logits by one number $T$. It changes no answer, only how sure each is, and above 1 it makes the network less sure. It was fitted on one half of the images and judged on the other, and halves the gap.
+# 96%, where it is 99.5% sure: of 450 answers it expects two to be wrong, and 17 are. It is **too sure**. The fitted **temperature** divides all logits by one number $T$. It changes no answer, only how sure each is, and above 1 it makes the network less sure. It was fitted on one half of the images and judged on the other. There the *mean gap*, the distance between confidence and accuracy in each bin, weighted by its images (exercise 4), falls to half, and chance alone would leave about as much: on 500 images what is left cannot be told from none.
 # Guo et al. (2017) found modern networks too sure, and blamed, among others, training on when the training images are nearly all right. Does that fit here? The twin of 12 epochs still had a training error near 18%.
 
 # %%
@@ -851,34 +911,27 @@ print("norms agree:", torch.allclose(*norms))
 
 # %%
 recorded, _ = load_loss_surfaces()
-pairs = {}
-for depth in (20, 56):
-    pairs[depth] = {
-        f"plain, {depth} layers": recorded[f"twin_plain{depth}_0"],
-        f"residual, {depth} layers": recorded[f"twin_resnet{depth}_0"],
-    }
+surfaces = {
+    f"{kind}, {depth} layers": recorded[f"twin_{run}{depth}_0"]
+    for depth in (20, 56)
+    for kind, run in (("plain", "plain"), ("residual", "resnet"))
+}
 plots.show(
     anatomy_figures.surface_contours(
-        pairs[20], "At 20 layers both are one smooth bowl"
+        surfaces, "20 layers: two smooth bowls; 56: the plain one is crumpled"
     ),
-    alt="Contours of the loss around the trained weights, plain and residual side by side. "
-    "Both are one round bowl with its bottom at or beside the star in the middle. The residual "
-    "one is deeper, 0.5 against 0.6, and its contours lie closer on the right side.",
+    alt="Contours of the loss around the trained weights, with one scale in four panels. 20 layers: "
+    "plain and residual are one round bowl each, its bottom at or beside the star in the middle, 0.6 and 0.5. "
+    "56 layers: plain, a few contours with dents and bays around a shallow bottom at 1.7; residual, a round bowl "
+    "with many close contours, from 0.8 in the middle to 2 or 3.",
 )
 
 # %%
+deep_surfaces = {name: table for name, table in surfaces.items() if "56" in name}
 plots.show(
-    anatomy_figures.surface_contours(
-        pairs[56], "At 56 the plain one is shallow and crumpled"
+    anatomy_figures.surface_mountains(
+        deep_surfaces, "From the side: a crumpled plate and a bowl"
     ),
-    alt="The same for 56 layers. Plain: a few contours with dents and bays around a shallow "
-    "bottom at 1.7, rising to 2 or 3. Residual: a round bowl with many close contours, from 0.8 "
-    "in the middle to 2 or 3.",
-)
-
-# %%
-plots.show(
-    anatomy_figures.surface_mountains(pairs[56], "56 layers, seen from the side"),
     alt="The surfaces of 56 layers in three dimensions, the height the loss on a "
     "logarithmic scale. Plain: a shallow plate with folds and a rough rim. Residual: a smooth "
     "deep bowl that bends over only at its rim.",
@@ -890,19 +943,18 @@ plots.show(
 # %%
 from resnet_lib.loss_surface import surface_grid
 
-for pair in pairs.values():
-    for name, table in pair.items():
-        _, grid = surface_grid(table)
-        walks = np.concatenate([grid, grid.T])
-        turns = (np.diff(np.sign(np.diff(walks)), axis=1) != 0).sum(axis=1)
-        print(f"{name:20} turns of a walk: {turns.mean():.1f}, at most {turns.max()}")
+for name, table in surfaces.items():
+    _, grid = surface_grid(table)
+    walks = np.concatenate([grid, grid.T])
+    turns = (np.diff(np.sign(np.diff(walks)), axis=1) != 0).sum(axis=1)
+    print(f"{name:20} turns of a walk: {turns.mean():.1f}, at most {turns.max()}")
 
 # %% [markdown]
-# At 20 layers there is no chaos: one bowl each, smooth all the way to where the loss is that of guessing and more. (The lowest point lies one grid step beside the star: these are 250 of the 25,000 training images, and batch norm runs in another mode than when such a network is used, as you will see.) The residual bowl is deeper, which is its lower training loss, and no wider. **Here the picture does not tell the twins apart**, though one of them trains better.
+# At 20 layers there is no chaos: one bowl each, but for a dent at the edge of the plain one, up to where the loss is that of guessing and more. (The lowest point lies one grid step beside the star: these are 250 of the 25,000 training images, and batch norm runs in another mode than when such a network is used, as you will see.) The residual bowl is deeper, which is its lower training loss, and no wider. **Here the picture does not tell the twins apart**, though one of them trains better.
 #
-# At 56 it does. The residual surface is still a bowl nearly everywhere. The plain one is a crumpled plate: its walks turn three times, one of them eleven times. That agrees with Li et al., who saw plain networks of 20 layers smooth and those of 56 chaotic, though "chaos" would say too much of ours: it too has one hollow in its middle, and a grid of steps of 0.1 shows nothing finer.
+# At 56 it does. The residual surface is still a bowl nearly everywhere. The plain one is a crumpled plate: its walks turn three times on average, and one of them eleven times. That agrees with Li et al., who saw plain networks of 20 layers smooth and those of 56 chaotic, though "chaos" would say too much of ours: it too has one hollow in its middle, and a grid of steps of 0.1 shows nothing finer.
 #
-# But what does it *show*? These are the weights at which training had *arrived*, and the plain net had not arrived anywhere: its loss there is 1.7, and its first fifteen layers are frozen, far out (section 2). Is the surface crumpled because the net is plain, or because it is hardly trained? Two networks with such different losses cannot tell. Nor is it known whether training ever met these folds.
+# But what does it *show*? These are the weights at which training had *arrived*, and the plain net had not arrived anywhere: its loss there is 1.7, and its first fifteen layers, far out, hardly moved in the epoch that we looked at (section 2). Is the surface crumpled because the net is plain, or because it is hardly trained? Two networks with such different losses cannot tell. Nor is it known whether training ever met these folds.
 
 # %% [markdown]
 # Is the recording what this machine would measure? A small grid, live, whose points are all in the large one:
@@ -938,10 +990,10 @@ print("corners more than twice as high:", (higher > 2).sum(), "of", len(both))
 # ## Summary
 #
 # - **Degradation** shows in the training error. Recorded, two seeds, 12 epochs: at 8 layers the twins are level, at 20 the residual one is ahead by 4 or 5 points, at 32 by about twenty, at 56 by more than thirty. Plain nets get much worse beyond 20 layers, residual ones beyond 32; so short a training cannot tell that from slowness.
-# - **Vanishing gradients are not the cause here.** In 20 plain layers nothing vanishes at any time. In 44, live, and in 56, recorded, the first layer's gradient explodes, throws its weights out, and then *looks* vanished: behind it stands batch norm, and weights ten times as large make the gradient ten times as small.
-# - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still hardly learns and the residual one does, in ten starts of ten.
+# - **Vanishing gradients are not the cause here.** In 20 plain layers nothing had vanished at any of the 13 moments recorded. In 44, live, and in 56, recorded, the first layer's gradient explodes, throws its weights out, and then *looks* vanished: behind it stands batch norm, and weights ten times as large make the gradient ten times as small. At 32 layers, where degradation sets in, neither happened: frozen layers are not what it is.
+# - **Sizes are not enough.** With steps of equal relative size in all layers, the plain net still hardly learns in 60 steps, and the residual one does, in ten starts of ten.
 # - **Directions fail too**: at the start, with logits of equal size, the plain net's gradient keeps some four tenths of a promised fall of the loss by 0.1, and its twin's seven (ten starts: 0.29 to 0.55, and 0.63 to 0.81). Why, and whether that is the whole of it, is disputed.
-# - In surgery on the residual net half of the damage or more was stale statistics. A plain network survives neither a cut nor a swap; a residual one of nine blocks does, at a price.
+# - In surgery on the residual net, stale statistics were about half of the damage by single cuts, nearly all of that by shortcuts × 0.9, and a fifth of that by shortcuts × 1.25: measure it each time. A plain network survives neither a cut nor a swap; a residual one of nine blocks does, at a price.
 # - A class's accuracy on 100 images comes with an interval of 5 to 14 points; a network trained until 99% of its training images are right is too sure of itself; a loss surface comes with a mode of batch norm. At 56 layers the plain one is crumpled and its twin's a bowl; whether because it is plain or because it is hardly trained, two networks cannot tell.
 
 # %% [markdown]
@@ -988,11 +1040,11 @@ check.no_vanishing(no_vanishing)
 # check.no_vanishing(no_vanishing)
 # ```
 #
-# Two of the tables that the check tries need the product: one with huge weights, whose tiny gradient has not vanished, and one with next to no weights, whose large gradient hides that it has. (The frozen `conv1` of section 2 passes either way: its gradient alone is a fiftieth of `fc`'s, and the limit is a thousandth.)
+# Some of the tables that the check tries need the product, of both layers: such as one with huge weights, whose tiny gradient has not vanished, and one with next to no weights, whose large gradient hides that it has. (The frozen `conv1` of section 2 passes either way: its gradient alone is a fiftieth of `fc`'s, and the limit is a thousandth.)
 # </details>
 
 # %% [markdown]
-# **3.** Two networks have the accuracies `a` and `b`, each measured on `images` images of its own. How many standard errors of the difference is `b` above `a`? (An accuracy $a$ on $n$ images has the variance $a(1-a)/n$; section 5 says how two of them add.)
+# **3.** Two networks have the accuracies `a` and `b`, each measured on `images` images of its own. How many standard errors of the difference is `b` above `a`? (An accuracy $a$ on $n$ images has the variance $a(1-a)/n$. Each network has images of its own, so the variance of the difference is the sum of the two, and its root is the standard error.)
 
 
 # %%

@@ -52,12 +52,12 @@ def no_vanishing(function: object) -> None:
 # --- Calibration
 
 
-def _binned(gap: Callable[[Tensor, Tensor, int], Tensor | float]) -> Callable:
+def _binned(gap: Callable[[Tensor, Tensor, int], Tensor | float], whole: Callable = torch.ceil) -> Callable:
     """The sum of `gap` over the bins that hold images; gap gets the bin's confidences, its hits, and N."""
 
     def error(confidence: Tensor, right: Tensor, bins: int) -> Tensor:
-        number = (confidence * bins).ceil().clamp(1, bins).long() - 1
-        parts = [(confidence[number == i], right[number == i]) for i in range(bins) if (number == i).any()]
+        number = whole(confidence * bins)
+        parts = [(confidence[number == i], right[number == i]) for i in number.unique()]
         return torch.as_tensor(sum(gap(c, r, len(right)) for c, r in parts))
 
     return error
@@ -69,9 +69,13 @@ def calibration_error(function: object) -> None:
     confidence = 0.02 + 0.96 * torch.rand(60, generator=generator, dtype=torch.float64) ** 0.5
     right = (torch.rand(60, generator=generator, dtype=torch.float64) < 0.8 * confidence).double()
     look = "two means and one weight for each bin: its images' confidence, their share of right answers, and how many"
-    few = torch.tensor([0.95, 0.9, 0.55, 0.35], dtype=torch.float64)
-    sides = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    weighted = _binned(lambda c, r, n: len(r) / n * (c.mean() - r.mean()).abs())
+    few = torch.tensor([1.0, 0.95, 0.9, 0.8, 0.55, 0.35], dtype=torch.float64)
+    sides = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+
+    def distance(c: Tensor, r: Tensor, n: int) -> Tensor:
+        return len(r) / n * (c.mean() - r.mean()).abs()
+
+    weighted = _binned(distance)
     if function is not ... and _gives_nan(function, (few, sides, 5)):
         why = "A bin without images has no mean: leave it out of the sum."
         say_wrong(f"{weighted(few, sides, 5).item():.4g}", "nan", why, look)
@@ -126,6 +130,14 @@ def calibration_error(function: object) -> None:
             (
                 _binned(lambda c, r, n: len(r) * (c.mean() - r.mean()).abs()),
                 "Weight each gap by the bin's *share* of the images: divide by all of them.",
+            ),
+            (
+                _binned(distance, torch.floor),
+                "An image on the edge of two bins is in the lower one, and 1.0 is in the last: `ceil`, not `floor`.",
+            ),
+            (
+                _binned(distance, torch.round),
+                "`round` moves the edges of the bins to their middles. A bin's number is its upper edge's: `ceil`.",
             ),
             (to_middles, "That takes the middle of each bin. Take the mean confidence of the images in it."),
             (without_the_last, "The last bin is missing: their numbers go from 1 to `bins`."),

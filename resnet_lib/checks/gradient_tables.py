@@ -12,12 +12,12 @@ LAYERS = (
 )
 
 
-def gradient_table(by_epoch: list[list[float]], first_weight: float = 5.0) -> pd.DataFrame:
+def gradient_table(by_epoch: list[list[float]], first_weight: float = 5.0, last_weight: float = 5.0) -> pd.DataFrame:
     """A table like that of `resnet_lib.runs.load_layers`; a list of norms, one a layer, for each epoch.
 
-    first_weight: the weight norm of conv1; that of all other layers is 5.
+    first_weight, last_weight: the weight norms of conv1 and fc; that of all other layers is 5.
     """
-    weights = [first_weight] + [5.0] * (len(LAYERS) - 1)
+    weights = [first_weight] + [5.0] * (len(LAYERS) - 2) + [last_weight]
     tables = [
         pd.DataFrame({"epochs_trained": epoch, "layer": LAYERS, "gradient_norm": norms, "weight_norm": weights})
         for epoch, norms in enumerate(by_epoch)
@@ -101,5 +101,35 @@ TABLES = (
         "a table in which conv1's gradient is as large as fc's, for weights that are next to nothing",
         "In front of a batch norm such small weights make a gradient look large. Judge the gradient times the size of "
         "the weights.",
+    ),
+    Subject(
+        lambda: gradient_table([[*_norms(0.4, 0.5)[:9], 5e3, *_norms(0.4, 0.5)[10:]]]),
+        True,
+        "a table in which a layer in the middle has by far the largest gradient",
+        "Only conv1 and fc are compared.",
+    ),
+    Subject(
+        lambda: gradient_table([_norms(1e-4, 0.5), _norms(2e-4, 0.6), _norms(1e-4, 0.5)], last_weight=0.005),
+        True,
+        "a table in which fc's gradient is large and its weights are next to nothing",
+        "The measure is gradient times weight for *both* layers, fc's too.",
+    ),
+    Subject(
+        lambda: gradient_table([_norms(0.4, 0.5), _norms(0.5, 0.6), _norms(0.4, 0.5)], last_weight=5e4),
+        False,
+        "a table in which fc's weights are huge",
+        "The measure is gradient times weight for *both* layers, fc's too.",
+    ),
+    Subject(
+        lambda: gradient_table([_norms(0.01, 0.5), _norms(0.02, 0.6), _norms(0.01, 0.5)], first_weight=0.5),
+        True,
+        "a table in which conv1's gradient times weight is a five-hundredth of fc's",
+        "That is above a thousandth. (Gradient times weight, each once.)",
+    ),
+    Subject(
+        lambda: gradient_table([_norms(0.4, 0.5), _norms(4e-4, 0.625), _norms(0.4, 0.5)]),
+        False,
+        "a table in which conv1's gradient once is between a two-thousandth and a thousandth of fc's",
+        "That is below a thousandth, in one epoch.",
     ),
 )

@@ -97,6 +97,8 @@ def gains_with_intervals(tables: Mapping[str, pd.DataFrame], title: str) -> Figu
         epochs = dict.fromkeys(str(table["drop"].iloc[number]) for table in tables.values())
         axes.set_title(f"drop at epoch {' or '.join(epochs)}", fontsize="medium", fontweight="normal")
         axes.set_xlabel("points of accuracy")
+        axes.margins(x=0.15)
+        axes.locator_params(axis="x", nbins=5, min_n_ticks=4)
     row[0][0].set(yticks=range(len(tables)), yticklabels=tables, ylim=(len(tables) - 0.5, -0.5))
     handles, labels = row[0][0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))

@@ -67,7 +67,7 @@ def readme_adjust(base_lr, optimizer, epoch, epoch_list=None):
 
 
 # %% [markdown]
-# **Predict.** It has two faults. Find them by reading, and say for each which call would show it.
+# **Recall** (notebook 03, section 9): which two faults has it, and which call shows each?
 
 # %%
 optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -147,7 +147,7 @@ share = [reach[a:b].sum() / reach.sum() for a, b in [(0, 80), (80, 150)]]
 print(f"of the sum of all rates: {share[0]:.0%} before epoch 80, {share[1]:.0%} after")
 
 # %% [markdown]
-# If all gradients were equally long and pointed one way, nearly all of the way would be gone before the first drop. Keep that in mind when you see what comes after it.
+# If all gradients were equally long and pointed one way, nearly all of the distance would be covered before the first drop. Keep that in mind when you see what comes after it.
 
 # %% [markdown]
 # ## 3. The lab: five schedules
@@ -165,7 +165,7 @@ lab = ScheduleLab()
 lab
 
 # %% [markdown]
-# Your schedule is a recipe that can be trained: `fit(network, train, lab.recipe)`. Here are the five with their usual settings, as a picture that
+# Your schedule is a recipe that can be trained: `fit(network, train, lab.recipe)`, with a network as in section 7. (It has 150 epochs; `lab.recipe.scaled_to(5)` is a short one.) Here are the five with their usual settings, as a picture that
 # stays when nothing runs:
 
 # %%
@@ -176,7 +176,7 @@ rates = {
     for name, recipe in five.items()
 }
 plots.show(
-    schedule_figures.schedule_curves(rates, "Five ways from 0.1 to the end"),
+    schedule_figures.schedule_curves(rates, "Five schedules with the peak 0.1"),
     alt="Five learning rates over 150 epochs on a logarithmic axis. Constant stays at "
     "0.1; multi-step is a staircase; cosine and linear bend down slowly and fall "
     "steeply only in the last epochs; one-cycle first rises from 0.004.",
@@ -270,7 +270,7 @@ for row in readme_gains.itertuples():
 # The README's three statements, one by one:
 #
 # - **80, markedly: confirmed.** Eight points, give or take one, and the trend would have given next to nothing. (The last epoch of the window before is one of those that were read too
-#   high, by some three points. Without it the gain is a tenth larger.)
+#   high, by some three points. Without it the gain is two tenths larger.)
 # - **110, slightly: confirmed.** A little over one point. Beyond the trend it is rather more, for in the 30 epochs before,
 #   accuracy was slowly *falling*, and the dashed line falls on. (Why it falls at a rate of 0.01 is another question,
 #   which this run cannot answer.)
@@ -435,9 +435,8 @@ print("back at 0.5 from step 300 on, 20 steps later:", early[320] < high[320])
 # The early drop pays at once, too. Then it costs speed, and some 30 steps later the walkers that stayed at 0.5 have gone past. Back at 0.5 it has the
 # noise again, and is still behind. **A drop gives back at once what the noise had taken, and from then on the way is slow.** So it is worth most when the high rate has got as far as it can.
 #
-# A valley of two numbers is a picture, not a proof. Does it describe a *network*? It makes three claims that can be measured: the noise is large
-# beside the gradient; a step as long as the high rate's misses the bottom along its direction; and the gain of a drop comes at once, goes when the rate goes back up, and is larger
-# when the drop comes later.
+# A valley of two numbers is a picture, not a proof. Does it describe a *network*? Three things can be measured there: how large the noise is beside the gradient; whether a step as long as the high rate's
+# goes too far; and what becomes of a drop's gain, early, late, and when the rate goes back up.
 
 # %% [markdown]
 # ## 7. Measured in a network
@@ -461,7 +460,7 @@ print(f"{sum(p.numel() for p in network.parameters()):,} weights")
 # **First claim: noise.** The gradients of the 100 batches of an epoch, and their mean, which is the gradient of all 3,200 images. How far is a batch's
 # gradient from the mean, and how long is the mean itself?
 #
-# **Predict.** Is the noise a tenth of the gradient, as long as it, or longer?
+# **Predict.** How many times as long as the mean gradient is the noise: a tenth, once, twice, ten times?
 
 # %%
 from resnet_lib.gradient_noise import loss_along, measure_gradient_noise
@@ -477,12 +476,12 @@ print("noise longer than the mean gradient:", noise.ratio > 1.2)
 # less: by the square root of their size, if the images are drawn independently. And a step in training strays more than this: there the images are moved and mirrored at random, too.)
 #
 # **Second claim: the step.** Go from the checkpoint along the gradient of one batch, farther and farther, and look at the loss of 400 images. Do the same along
-# the mean gradient. A length of 1 is once the gradient that the line belongs to, as a step of SGD has it. With momentum 0.9 each gradient goes on to act for about ten steps, and in the end has moved the weights by ten times the
+# the mean gradient. A length of 1 is the line's own gradient, not multiplied by any rate. With momentum 0.9 each gradient goes on to act for about ten steps, and in the end has moved the weights by ten times the
 # rate: a length of 1 at a rate of 0.1, and 0.1 at 0.01.
 #
 # With its noise, the gradient of a batch is the longer one, so at the same rate it moves the weights farther. To tell direction from distance, a third line follows the same batches' gradients, each cut to the length of the mean.
 #
-# **Predict.** Along which of the three does the loss fall farthest? Where is a batch's bottom: before or after the length of 1?
+# **Predict.** Along which of the three does the loss fall farthest? At the length of 1, is the loss along a batch's gradient still below the start?
 
 # %%
 some = normalise(train.images[::8]), train.labels[::8]
@@ -535,7 +534,7 @@ print("at 3 a batch's gradient has led uphill:", at[3][0] > 0)
 # an epoch, and then goes back to 0.1. And one stays for an epoch, and then drops. (A new epoch begins with a new optimiser, whose velocity is zero: that is so for all four, but it makes the first ten
 # steps or so shorter than they would be within a run.)
 #
-# **Predict.** Order the four by their loss in the second epoch. What becomes of the first drop's gain when the rate goes back up: is it kept, halved, or lost?
+# **Predict.** Order the four by their loss in the second epoch. Which of them does the valley put where, and will the network follow it?
 
 
 # %%
@@ -575,8 +574,8 @@ figure = schedule_figures.loss_by_step(
 plots.show(
     figure,
     alt="Training loss over 200 steps. At 0.1 it jumps up and down by a tenth while it "
-    "falls. After the drop to 0.01 it falls steadily, and hardly jumps; in the second epoch "
-    "the two are about level. Back at 0.1 it rises above both. The network that drops an "
+    "falls. After the drop to 0.01 it falls smoothly, and is nearly level at 1.6 in the second "
+    "epoch, mostly below the line that stays at 0.1. Back at 0.1 it rises above both. The network that drops an "
     "epoch later falls below all others within 30 steps and stays there.",
 )
 
@@ -608,9 +607,9 @@ print("the noise at 0.01 is about as long as at 0.1:", as_long)
 # %% [markdown]
 # The noise is what it was: it comes from the images, and does not ask for the rate. The drop makes it count for less, as each step takes a tenth of it.
 #
-# How much of all this is the luck of one start? **Ten starts**, each with first weights and an order of the images of its own, were recorded by these very cells (`python tools/record_trials.py drops`); the first is the one above.
+# How much of all this is the luck of one start? **Ten starts**, each with first weights and an order of the images of its own, were recorded by these very cells (`python tools/record_trials.py drops`); the first is the one above. There the network that stayed and the one that dropped go on to a fourth epoch. `lead_1` to `lead_4` say how far the early drop is below the network that stayed, by epochs; `back_behind`, how far going back up is above staying; `late_over_early`, the later drop's gain over the early one's; the others compare noise and mean gradient. (The second claim was measured in this one start only.)
 #
-# **Predict.** Which of these hold in all ten: the early drop is ahead in its first epoch; going back up ends behind staying; the early drop is overtaken within four epochs; the later drop gains more?
+# **Predict.** Which of these hold in all ten: the early drop is ahead in its first epoch; going back up is behind staying; the early drop has been overtaken in the fourth epoch; the later drop gains more?
 
 # %%
 from resnet_lib.runs import load_trials
@@ -622,7 +621,7 @@ print(starts.drop(columns="seed").agg(["min", "median", "max"]).T.round(2).to_st
 print("starts of", len(starts), "in which …")
 print("the early drop is ahead in its first epoch:", (starts["lead_1"] > 0).sum())
 print("and has been overtaken in the fourth:", (starts["lead_4"] < 0).sum())
-print("going back up ends behind staying:", (starts["back_behind"] > 0).sum())
+print("going back up is behind staying:", (starts["back_behind"] > 0).sum())
 print("the later drop gains more:", (starts["late_over_early"] > 1).sum())
 shorter = (starts["gradient_low_over_high"] < 1).sum()
 print("the mean gradient is shorter after the drop:", shorter)
@@ -634,7 +633,7 @@ print("the mean gradient is shorter after the drop:", shorter)
 # - **Is the early drop, left alone, overtaken, as in the valley?** Its lead (`lead_1` to `lead_4`, by epochs) shrinks from 0.07 to 0.01, and is gone in four of ten after four epochs. It is getting smaller; whether the network that stayed would pass by, four epochs do not tell.
 # - **Is a later drop worth more?** Against the network that stayed, the drop an epoch later gained 0.7 to 2.1 times what the early one had gained in its first epoch; more in six of ten. That is no evidence.
 #
-# So the first three hold, and the last two are open. Earlier versions of this section claimed the fourth, from four trials that had all started from *the same checkpoint*, and then leaned towards it, as it came true in seven of eight, of which five shared their first weights. **Trials that share their start are not independent**: they agree with each other more than with the truth.
+# So the first three of these five hold, and the last two are open. Earlier versions of this section claimed both of them, from four trials that had all started from *the same checkpoint*; then they leaned towards both, from eight trials of which five shared their first weights, and in seven of which the later drop gained more. **Trials that share their start are not independent**: they agree with each other more than with the truth.
 #
 # Be exact about what this shows. It is one small network, early in its training, on 3,200 images, and it is *training* loss, with batch norm in train mode. That a drop late in a long run works by the same
 # means is what one would expect from the valley; we have not measured it here. And *test* accuracy holds something more: it is taken with batch norm's running statistics, which lag behind fast weights. Section 10 comes back to that. A low rate does more besides: it goes on learning (the lower line keeps falling), and
@@ -669,7 +668,7 @@ plots.show(
     ),
     alt="Training loss while the rate rises from 0.0001 to 10. Its running mean sinks from "
     "2.4 to guessing, 2.3, by about 0.004. It dips clearly, to 2.1, from 0.03 to 0.2, is "
-    "back at 2.2 to 2.3 from 0.3 to 2, and shoots up beyond 3.",
+    "between 2.2 and 2.4 from 0.3 to 2, and then rises to 2.7, single batches to above 3.",
 )
 
 # %%
@@ -723,24 +722,24 @@ plots.show(
             if layers in (8, 56)
         },
         "test accuracy (%)",
-        "8 layers: no difference to speak of. 56: the plain net never gets to 60%",
+        "8 layers: no difference to speak of. 56: within these 12 epochs the plain net stays below 40%",
     ),
     alt="Test accuracy over 12 epochs, bands over two seeds. The two networks of 8 layers run together "
-    "to 72 percent. With 56 layers the residual one climbs to 50 and 60, leaps to 65 in its seventh epoch, "
-    "after the first drop, and ends at 68; the plain one gets to 33 and 39.",
+    "to 72 percent. With 56 layers the two residual runs are at 52 and 61 after six epochs, both at 65 after the first drop, "
+    "and end at 67 and 69; the plain ones end at 34 and 39.",
 )
 
 # %% [markdown]
 # So it depends on the depth. (The first drop comes after the sixth epoch; what gets somewhere "in seven" gets there by the drop.)
 #
 # - **8 layers:** no difference to speak of. On test images the plain net needs 4 and 6 epochs to 60%, the residual one 5 and 5; in the training batches both need 4.
-# - **20 layers:** 7 against 4 on test images, and yet in the training batches 5 against 4. At a high rate test accuracy jumps about, partly since batch norm's running statistics lag behind (section 10 has more of that), and here more in the plain net. One epoch is what the training batches leave of three.
-# - **32 and 56 layers:** the plain net does not get to 60% at all. The residual one does, in 5 epochs with 32 layers and 6 or 7 with 56. Twelve epochs are not enough to say whether the plain ones ever would.
+# - **20 layers:** 7 against 4 on test images, and yet in the training batches 5 against 4. At a high rate test accuracy jumps about, perhaps in part because batch norm's running statistics lag behind (section 10). By the training batches the difference is one epoch, not three.
+# - **32 and 56 layers:** within these 12 epochs the plain net does not get to 60%, though one of 32 layers ends a single point below it, and the level was ours. The residual one does, in 5 epochs with 32 layers and 6 or 7 with 56. (To 50% the plain nets of 32 layers need 7, the residual ones 3.) Twelve epochs are not enough to say whether the plain ones ever would.
 #
 # The README's claim, then: **not shown** by its own run, which compared with nothing; **not true** of shallow networks; and **true from 32 layers on** in this test, where "ordinary" means the same layers without shortcuts. Three warnings:
 #
 # - How many *times* as many epochs depends on the level that is asked for, and many a curve crosses a level right at a drop, because the schedule says so and not the network.
-# - Fewer epochs to a level is no better network in the end. Nor is an epoch a cost: one of 56 layers takes nearly eight times as long as one of 8 (82 images a second on one core, against 630: [data/runs/README.md](../data/runs/README.md)), and the 8 plain layers were at 70% within an epoch of the first.
+# - Fewer epochs to a level is no better network in the end. Nor is an epoch a cost: one of 56 layers takes nearly eight times as long as one of 8 (82 images a second on one core, against 630: [data/runs/README.md](../data/runs/README.md)), and the plain nets of 8 layers reached 70% in 7 and 8 epochs, where no net needed fewer than 7.
 # - Two seeds each. At 8 and 20 layers plain and residual differ by a few points only, and a curve at a high rate jumps by as much from epoch to epoch.
 
 # %% [markdown]
@@ -760,9 +759,9 @@ for name, peak in sorted(peaks.items(), key=lambda item: item[1]):
 
 # %% [markdown]
 # The three that fall smoothly chose higher peaks than the two that stay up, and one-cycle, which only passes through its peak, the highest. (That the constant rate chose a higher one than the staircase is hardly a law.) None of these is an end of what was tried. But each is a single seed, and on 5,000 images two accuracies have to differ by nearly two points to be told apart:
-# for the staircase 0.2 is one point behind 0.1, and for cosine 0.1 is as good as 0.4.
+# for the staircase 0.2 is one point behind 0.1, and for cosine 0.1 is as good as 0.4. And a rate that stays high jumps from epoch to epoch by far more: the constant rate's 0.2 was chosen by a last epoch 17 points above the one before.
 #
-# Then 30 epochs at that peak, measured on the test set. Of one seed all five have the first weights and the order of the images in common.
+# Then 30 epochs at that peak, measured on the test set. The staircase drops after epochs 16, 22 and 26, the README's in proportion (in the sweep after 3, 4 and 5 of six). The five runs of a seed share their first weights and the order of the images.
 #
 # **Predict.** Order the five by their accuracy after the last epoch. How many points will lie between the best and the worst of them, constant apart?
 
@@ -816,11 +815,10 @@ plots.show(
 # %%
 for name, row in differences.iterrows():
     told_apart = row["low"] > 0 or row["high"] < 0
-    evidence = told_apart and abs(row["difference"]) >= 0.25
-    print(f"{name:9} {row['difference']:+.1f} points; evidence: {evidence}")
+    print(f"{name:9} {row['difference']:+.1f} points; told apart: {told_apart}")
 
 # %% [markdown]
-# In each of three seeds one-cycle ends three points ahead of the README's staircase, linear and cosine one and a half to two and a half. The constant rate ends four to seven behind; but its last epoch may be any, it jumps by as much.
+# In each of three seeds one-cycle ends three points ahead of the README's staircase, linear and cosine one and a half to two and a half. The constant rate ends four to seven behind; but in two of the seeds it jumps by up to eight points from one epoch to the next, so where it ends is partly luck.
 #
 # Why is the staircase behind? From its second drop on, the last eight epochs bring half a point; the others still learn then. But their peaks are four and eight times as high, too, and these runs do not take the two apart. (In the sweep all were also tried at 0.1, for six epochs, one seed: the smooth ones were ahead by about three points there, with the same peak.)
 #
@@ -828,11 +826,11 @@ for name, row in differences.iterrows():
 #
 # - Each schedule had its own peak, chosen on the validation split among few values by short runs. A peak that is best for 6 epochs
 #   need not be the best one for 30.
-# - **Three seeds.** They are few: an interval of three reaches 4.3 standard errors each way, and where they happen to agree it may be too narrow. With so few, differences below a quarter of a point are no evidence (exercise 4 shows why). Cosine and linear cannot be put in order: linear is ahead in each seed, by 0.1 to 0.6 points, and the interval of that difference holds zero. One-cycle is ahead of both in every seed.
+# - **Three seeds.** They are few: an interval of three reaches 4.3 standard errors each way, and where they happen to agree it may be too narrow. With so few, being ahead in every seed may still be no evidence (exercise 4). Cosine and linear cannot be put in order: linear is ahead in each seed, by 0.1 to 0.6 points, and the interval of that difference holds zero. One-cycle is ahead of both in every seed.
 # - The last epoch, not the best one. Choosing each run's best epoch on the test set would flatter the runs that jump most.
-# - One small network, half of the images, one budget. At a fifth of it, in the sweep, the constant rate was two points *ahead* of the staircase; at five times we have not tried.
+# - One small network, half of the images, one budget; other lengths we have not tried. (The sweep does not tell: at 0.2 the constant rate's lucky last epoch put it two points above the best staircase; at the other three peaks it was three to four and a half behind.)
 #
-# The multi-step runs also tell what section 4 could not: whether the gain of a drop is the same from *seed to seed*. And they have a second witness. Test images are seen with batch norm's *running* statistics, which lag behind weights that move fast; the batches of training are seen with their own.
+# The multi-step runs also tell what section 4 could not: whether the gain of a drop is the same from *seed to seed*. And they have a second witness: the accuracy in the batches of training.
 #
 # **Predict.** The first drop: does it gain more on the test images, or in the training batches? Where do the three seeds agree better?
 
@@ -869,7 +867,7 @@ print((final["linear"] - final["cosine"]).round(1).tolist(), "linear before cosi
 # The README's order, in all three: the first drop buys most, the second half a point or a little more, the third next to nothing. For the first, test images say 8, 9 or 11 points, and training batches 6, three times. Two things are in that difference:
 #
 # - **Wobble.** At a rate of 0.1 single epochs are 2 to 4 points off on test images. The mean of four of them is uncertain by one or two, and so are the gains. So these runs do not show that *seeds* differ in what a drop gives.
-# - **Statistics.** But the wobble goes both ways, and all three gains on test images are larger. A part of what the drop "buys" there is presumably batch norm's running statistics, which catch up when the weights slow down; measuring them anew, without any drop, would have brought it too. Notebook 08, section 7, does that for another network: there it is two thirds of what a falling rate is worth.
+# - **Statistics.** But the wobble goes both ways, and all three gains on test images are larger. A part of what the drop "buys" there is presumably batch norm's: test images are seen with its *running* statistics, which lag behind weights that move fast and catch up when they slow down, and batches of training with their own. Measuring the running ones anew, without any drop, would have brought it too. Notebook 08, section 7, does that for another network: there it is two thirds of what a falling rate is worth.
 #   By the training batches of the last epoch the constant rate is only two points behind the staircase, and not five.
 #
 # It is a hint and no more: training batches hold other images, moved and mirrored. And in the long run of section 5 the first drop gains as much in the training batches (6.4 points) as on test images (5.8): it had 15 epochs a window, and batches of 128 of twice as many images.
@@ -878,14 +876,13 @@ print((final["linear"] - final["cosine"]).round(1).tolist(), "linear before cosi
 # ## Summary
 #
 # - A schedule is a function of the epoch. The README's had two faults; one of them hid what was wrong with its call, and a repair has to look at both.
-# - The gain of a drop needs windows, an interval and the trend. In the README's run: eight points at 80, one at 110, and a tenth at 130
-#   that cannot be told from nothing. All three of its statements hold.
+# - The gain of a drop needs windows, an interval and the trend. In the README's run: eight points at 80, one at 110, and a tenth at 130,
+#   no more than the trend would have brought. All three of its statements hold.
 # - The interval is about one run's wobble. It knows nothing of other seeds.
 # - In a valley with noise the loss that is left goes with the rate: high rates go far, low ones go deep. A drop pays at once, and most when it comes late.
-# - In a small network we measured noise longer than the gradient, steps that miss because of it, and a drop whose gain
-#   came at once, and went at once when the rate was raised again, in ten starts of ten. That an early drop is overtaken and a later one gains more, as in the valley, they do not show.
+# - In a small network, in ten starts of ten: noise longer than the mean gradient, and a drop that was ahead within its first epoch and behind within an epoch of going back up. In the one start in which we looked: steps that miss because of the noise. That an early drop is overtaken and a later one gains more, as in the valley, the ten do not show.
 # - With equal budgets, each at its own peak, schedules that fall smoothly ended two to three points ahead of the README's staircase (ResNet-8, 30 epochs, three seeds). A part of what a drop gains on test images may be batch norm's statistics that catch up.
-# - Whether shortcuts save epochs depends on depth: at 8 layers none, at 32 and 56 the plain twins did not get to 60% at all.
+# - Whether shortcuts save epochs depends on depth: at 8 layers none, at 32 and 56 the plain twins did not get to 60% within 12 epochs.
 
 # %% [markdown]
 # ## Exercises
@@ -940,7 +937,7 @@ check.gain_of_drop(gain)
 # </details>
 
 # %% [markdown]
-# **3.** A valley of steepness $h = 1$ and noise of deviation $\sigma = 1$: what loss is left at a rate of 0.2? Compute it by the formula of section 6, or let walkers find out.
+# **3.** A valley of steepness $h = 1$ and noise of deviation $\sigma = 1$: what loss is left at a rate of 0.2? Compute it by the formula of section 6, or let walkers find out (many of them, in the steep direction alone).
 
 # %%
 answer = ...

@@ -43,9 +43,6 @@ def data(
             help="A folder or archive you have: the official Python or binary version. [default: download it]",
         ),
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to put it. [default: the course's data folder]")
-    ] = None,
 ) -> None:
     """Get the full CIFAR-10.
 
@@ -53,7 +50,7 @@ def data(
     """
     from resnet_lib.download import get_full_cifar10  # here, since torchvision takes as long to import as torch
 
-    get_full_cifar10(source, root)
+    get_full_cifar10(source)
 
 
 @app.command()
@@ -69,7 +66,8 @@ def train(
         Shortcut | None,
         typer.Option(
             help="Option A, B or C of He et al. 2015, or none for the plain twin. "
-            "[default: A for the 6n + 2 nets, B for the others]"
+            "fast_resnet and fast_resnet_wide have the identity, or none. "
+            "[default: A for the 6n + 2 nets, B for the ResNets of 18 layers and more]"
         ),
     ] = None,
     stem: Annotated[

@@ -4,6 +4,7 @@ They draw what `runs`, `surgery` and `loss_surface` give; each takes its message
 """
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -125,7 +126,7 @@ def curves(series: Mapping[str, pd.Series], xlabel: str, ylabel: str, title: str
     """
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     seen = set()
-    for (name, values), marker in zip(series.items(), MARKERS, strict=False):
+    for (name, values), marker in zip(series.items(), cycle(MARKERS)):
         color = kind_color(name) or GREY
         dashes = "--" if color in seen else "-"
         seen.add(color)
@@ -203,7 +204,7 @@ def errors_along(tables: Mapping[str, pd.DataFrame], column: str, xlabel: str, t
     colors = [kind_color(name) for name in tables]
     if None in colors or len(set(colors)) < len(colors):
         colors = [GREEN, PURPLE, BLUE, ORANGE]  # two parts of one network: not the colours of plain and residual
-    for (name, table), color, marker in zip(tables.items(), colors, MARKERS, strict=False):
+    for (name, table), color, marker in zip(tables.items(), cycle(colors), cycle(MARKERS)):
         style = {"color": color, "marker": marker, "markersize": 6}
         axes.plot(table[column], 100 * table["error_after"], label=name, **style)
         if "error_recalibrated" in table:

@@ -112,10 +112,15 @@ def _of_another_run(path: Path, why: str) -> CheckpointError:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        content = distributed.from_main(path.read_bytes)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}). It may be whole all the same.") from error
+    try:
         # weights_only: a checkpoint from somebody else cannot run code here.
-        file = io.BytesIO(distributed.from_main(path.read_bytes))
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return {name: content[name] for name in ("model", "optimizer", "identity", "history", "random_state")}
+    except MemoryError:
+        raise
     except Exception as error:  # the zip reader and the unpickler fail on damage with errors of a dozen kinds
         if isinstance(error, UnpicklingError):  # torch's text advises to switch the protection off
             reason = "it is not made of tensors and plain values alone"

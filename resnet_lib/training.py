@@ -7,12 +7,14 @@ import ctypes
 import math
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -53,10 +55,11 @@ def pick_device(device: str = "auto") -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=device).item()
+        chosen = distributed.own_gpu(torch.device(device))  # first: to touch another process's GPU takes its memory
+        torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}). Try 'cpu'.") from error
-    return distributed.own_gpu(torch.device(device))
+    return chosen
 
 
 def fit(
@@ -144,8 +147,10 @@ def keep_freed_memory() -> None:
         return
     with suppress(OSError, AttributeError):  # musl, for one, has no mallopt
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2**30)  # smaller blocks come from the heap …
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # … which does not shrink
+        # Smaller blocks come from the heap; before 2.35 glibc takes 32 MB at most. And the heap does not shrink: but
+        # not alone, since to set either of them ends glibc's own choice of the first.
+        if mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25):
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager
@@ -276,7 +281,11 @@ def _identity(model: nn.Module, train: Cifar10, recipe: Recipe, evaluate_on: Cif
         item.name: getattr(recipe, item.name) for item in fields(recipe) if getattr(recipe, item.name) != item.default
     }
     settings = "\n".join(f"{name}: {value}" for name, value in chosen.items())
-    return {"model": str(model), "recipe": settings, "data": f"{train}\nevaluated on {evaluate_on}"}
+    checksum = 0
+    for tensor in (train.images, train.labels):
+        checksum = zlib.crc32(np.ascontiguousarray(tensor.numpy()), checksum)
+    data = f"{train}, checksum {checksum:08x}\nevaluated on {evaluate_on}"
+    return {"model": str(model), "recipe": settings, "data": data}
 
 
 def _kept(state: RunState, checkpoint: Path | None) -> str:

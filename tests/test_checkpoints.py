@@ -69,14 +69,19 @@ def test_a_truncated_file_is_refused_and_nothing_changes(saved, kept):
     assert equal(state, before)
 
 
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path):
+    (tmp_path / "checkpoint.pt").mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot be read .*may be whole") as error:
+        load_checkpoint(tmp_path / "checkpoint.pt", make_state(seed=1))
+    assert "delete" not in str(error.value)
+
+
 @pytest.mark.parametrize(
-    "content", [b"not a checkpoint\n" * 50, bytes(range(256)) * 8, b"PK\x03\x04 but no archive", "folder", "weights"]
+    "content", [b"not a checkpoint\n" * 50, bytes(range(256)) * 8, b"PK\x03\x04 but no archive", "weights"]
 )
 def test_what_is_no_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "checkpoint.pt"
-    if content == "folder":
-        path.mkdir()
-    elif content == "weights":
+    if content == "weights":
         torch.save(create_model("resnet8").state_dict(), path)
     else:
         path.write_bytes(content)

@@ -13,7 +13,7 @@ CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
 
 @pytest.fixture(scope="module")
 def project() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def split_requirement(requirement: str) -> tuple[str, str]:
 
 
 def test_conda_environment_has_the_packages_and_ranges_of_pyproject(project, requirements):
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     conda = {item for item in environment["dependencies"] if isinstance(item, str)} - {"pip"}
     expected = {CONDA_NAMES.get(name, name) + limits for name, limits in map(split_requirement, requirements)}
     expected.add("python" + project["requires-python"])
@@ -37,7 +37,9 @@ def test_conda_environment_has_the_packages_and_ranges_of_pyproject(project, req
 
 
 def test_ranges_are_open_and_constraints_are_exact(requirements):
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
     pinned = dict(line.lower().split("==") for line in lines)
     for name, limits in map(split_requirement, requirements):
         assert re.fullmatch(r">=[\d.]+", limits), f"{name}{limits} is no open range"

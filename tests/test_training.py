@@ -16,7 +16,7 @@ from torch import nn
 
 from resnet_lib import training
 from resnet_lib.checkpoints import CheckpointError
-from resnet_lib.data import BatchLoader, load_cifar10, normalise
+from resnet_lib.data import BatchLoader, Cifar10, load_cifar10, normalise
 from resnet_lib.fast import create_network
 from resnet_lib.models import create_model
 from resnet_lib.training import (
@@ -62,6 +62,10 @@ def linear_net(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
 
 
+def with_labels_moved(data: Cifar10) -> Cifar10:
+    return replace(data, labels=data.labels.roll(1))
+
+
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
     weights, others = one.state_dict(), other.state_dict()
     return weights.keys() == others.keys() and all(torch.equal(weights[key], others[key]) for key in weights)
@@ -77,7 +81,7 @@ def same_history(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_freed_memory_is_kept_for_the_next_tensors():
-    """In a fresh process: a tensor of 64 MB, made anew again and again, costs page faults the first time alone."""
+    """In a fresh process: a tensor of 16 MB, made anew again and again, costs page faults the first time alone."""
     program = """
 import resource, torch
 from resnet_lib.training import keep_freed_memory
@@ -85,7 +89,7 @@ from resnet_lib.training import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
-        torch.ones(2**24)
+        torch.ones(2**22)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 torch.set_num_threads(1)
@@ -357,6 +361,7 @@ def test_ctrl_c_with_nothing_kept_says_so(train, tmp_path, monkeypatch, with_che
         (lambda model, data, recipe: (model, data, replace(recipe, peak_lr=0.2)), "-peak_lr: 0.05\n  \\+peak_lr: 0.2"),
         (lambda model, data, recipe: (model, data, replace(recipe, nesterov=True)), "\\+nesterov: True"),
         (lambda model, data, recipe: (model, data[:50], recipe), "-.*100 images.*\n  \\+.*50 images"),
+        (lambda model, data, recipe: (model, with_labels_moved(data), recipe), "-.*checksum .*\n  \\+.*checksum "),
     ],
 )
 def test_the_checkpoint_of_another_run_is_refused_with_what_differs(train, tmp_path, change, said):

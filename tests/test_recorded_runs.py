@@ -48,6 +48,22 @@ def test_every_file_belongs_to_a_run_of_the_plan():
     assert {name for name in RUNS if PLANNED[name].keep_weights} == set(WEIGHTS)
 
 
+def test_the_table_of_the_plan_has_every_run_and_its_hours():
+    text = (RUNS_DIR / "README.md").read_text(encoding="utf-8")
+    found = set()
+    for line in text[text.index("## The plan") :].splitlines():
+        if line.startswith("| `"):
+            names, _, hours, _ = (cell.strip() for cell in line.strip("|").split(" | "))
+            patterns = [re.sub("SEED|DEPTH|NAME", r"[a-z\\d_]+", name) for name in re.findall("`(.*?)`", names)]
+            of_row = {name for name in PLANNED if any(re.fullmatch(pattern, name) for pattern in patterns)} - found
+            found |= of_row
+            count, _, each = hours.removesuffix(" and more").rpartition(" × ")
+            if ":" not in hours:  # twins of four depths differ
+                assert [PLANNED[name].core_hours for name in of_row] == pytest.approx([float(each)] * len(of_row), 0.05)
+                assert not count or int(count) == len(of_row), line
+    assert found == set(PLANNED)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_is_what_the_plan_says(name):
     run, planned = load_run(name), PLANNED[name]

@@ -98,5 +98,5 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], title: str) -> Figur
         lower.bar(100 * table["low"] + (number + 0.5) * width, table["images"], 0.9 * width, color=color)
     upper.set(ylabel="accuracy (%)", ylim=(-3, 103))
     lower.set(xlabel="confidence (%)", ylabel="images", xlim=(0, 102))
-    upper.legend(loc="upper left")
+    upper.legend(loc="upper left", fontsize="small")
     return figure

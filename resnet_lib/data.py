@@ -173,15 +173,22 @@ def _draw_crop_flip(count: int, generator: torch.Generator, padding: int) -> tup
 
 
 def _crop_flip(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, padding: int) -> Tensor:
-    count, height, width, channels = images.shape
+    count, _, width, _ = images.shape
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
-    rows = top + torch.arange(height)
+    rows = top + torch.arange(images.shape[1])
     columns = torch.arange(width).expand(count, width)
     columns = left + torch.where(mirrored, width - 1 - columns, columns)
-    # One gather for the batch: the number of every output pixel among the pixels of all padded images.
-    first = torch.arange(count)[:, None] * padded.shape[1]
-    pixels = (first + rows)[:, :, None] * padded.shape[2] + columns[:, None, :]
-    return padded.view(-1, channels).index_select(0, pixels.flatten()).view(images.shape)
+    return take_pixels(padded, rows, columns)
+
+
+def take_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Of each image the pixels where its rows and columns cross: (N, H, W, C), (N, h), (N, w) → (N, h, w, C)."""
+    count, height, width, channels = images.shape
+    # One gather for the batch: the number of every output pixel among the pixels of all images.
+    first = torch.arange(count)[:, None] * height
+    pixels = (first + rows)[:, :, None] * width + columns[:, None, :]
+    taken = images.reshape(-1, channels).index_select(0, pixels.flatten())
+    return taken.view(count, rows.shape[1], columns.shape[1], channels)
 
 
 class BatchLoader:

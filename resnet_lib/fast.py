@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet_lib.data import BatchLoader, Cifar10, load_cifar10, normalise
+from resnet_lib.data import BatchLoader, Cifar10, load_cifar10, normalise, take_pixels
 from resnet_lib.models import ResNet, conv3x3, create_model
 from resnet_lib.muon import Muon
 from resnet_lib.recipes import Recipe
@@ -295,13 +295,11 @@ def move_and_mirror(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor)
 
     images: (N, H, W, C); top, left: (N, 1) whole numbers, of either sign; mirrored: (N,) bool → (N, H, W, C).
     """
-    count, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     rows = reflected(top + torch.arange(height), height)
     columns = reflected(left + torch.arange(width), width)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    first = torch.arange(count)[:, None] * height
-    pixels = (first + rows)[:, :, None] * width + columns[:, None, :]
-    return images.reshape(-1, channels).index_select(0, pixels.flatten()).view(images.shape)
+    return take_pixels(images, rows, columns)
 
 
 def cut_out(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:

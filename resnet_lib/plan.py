@@ -205,6 +205,7 @@ PLANNED: dict[str, Item] = {
         _fast_run("fast_validation_28_rate_24", FAST_CPU),
         # Or more channels in fewer epochs.
         _fast_run("fast_validation_wide_12", FAST_WIDE, model="fast_resnet_wide"),
+        _fast_run("fast_validation_wide_18", FAST_WIDE.scaled_to(18), model="fast_resnet_wide"),
         *(_fast_run(f"fast_cpu_{seed}", replace(FAST_FIRST, seed=seed), split="train") for seed in FAST_SEEDS),
         *(_fast_run(f"fast_longer_{seed}", replace(FAST_LONGER, seed=seed), split="train") for seed in FAST_SEEDS),
         *(_fast_run(f"fast_rate_24_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),

@@ -77,7 +77,7 @@ def train(
         RecipeName,
         typer.Option(
             help="Optimiser, schedule and augmentation: of the README (150 epochs, batches of 32), "
-            "of He et al. 2015 (164 epochs, batches of 128), or fast_resnet's own (28 epochs, batches of 500)."
+            "of He et al. 2015 (164 epochs, batches of 128), or fast_resnet's own (18 epochs, batches of 500)."
         ),
     ] = RecipeName.readme,
     epochs: Annotated[

@@ -73,10 +73,10 @@ def singular_values(values: Mapping[str, Tensor], title: str) -> Figure:
 def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, title: str) -> Figure:
     """Left: accuracy after each epoch against what the run had cost by then; right: where each run ends.
 
-    Runs of one network and equally many epochs have one colour. Accuracy is that on the images the runs were measured
-    on, of one view; on the right a star is the mean of two. The cost of an epoch is its share of the run's `flop`.
-    small_cost: what a small image costs, of a large one. other: the name of another run, its operations so far, and its
-    accuracy (0 to 1) there.
+    Runs of one network, number of epochs and peak rate have one colour. Accuracy is that on the images the runs were
+    measured on, of one view; on the right a star is the mean of two. The cost of an epoch is its share of the run's
+    `flop`. small_cost: what a small image costs, of a large one. other: the name of another run, its operations so far,
+    and its accuracy (0 to 1) there.
     """
     if not runs:
         raise ValueError("No runs: there is nothing to draw.")
@@ -87,7 +87,9 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, titl
     end = {"color": GREY, "linestyle": "--", "linewidth": 1.5}
     left.axhline(100 * accuracy[-1], **end, label=f"… and its end, {accuracy[-1]:.1%}")
     right.axvline(100 * accuracy[-1], **end)
-    labels = [f"{run.settings['model']}, {run.settings['recipe']['epochs']} epochs" for run in runs]
+    recipes = [run.settings["recipe"] for run in runs]
+    kinds = [f"{recipe['epochs']} epochs, rate {recipe['peak_lr']:g}" for recipe in recipes]
+    labels = [f"{run.settings['model']}, {kind}" for run, kind in zip(runs, kinds, strict=True)]
     styles = dict(zip(dict.fromkeys(labels), zip(cycle(COLORS), cycle(MARKERS), strict=False), strict=False))
     for place, (run, label) in enumerate(zip(runs, labels, strict=True)):
         recipe, column = run.settings["recipe"], evaluated_column(run.history)
@@ -100,10 +102,10 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, titl
         right.plot(100 * run.history[column].iloc[-1], place, marker, color=color, markersize=7)
         right.plot(100 * run.mirrored_accuracy, place, "*", color=color, markersize=12)
     left.set(xscale="log", xlabel="PFLOP spent", ylabel=f"{column.removesuffix('_accuracy')} accuracy (%)")
-    names = [f"{recipe['epochs']} epochs, seed {recipe['seed']}" for recipe in (run.settings["recipe"] for run in runs)]
+    names = [f"{kind}, seed {recipe['seed']}" for kind, recipe in zip(kinds, recipes, strict=True)]
     right.set(yticks=range(len(runs)), yticklabels=names, ylim=(len(runs) - 0.5, -0.5))
     right.set(xlabel="the last epoch's (%); star: with two views")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 

@@ -120,7 +120,7 @@ def test_a_row_without_images_is_refused():
 
 
 def fast_run(accuracies, two_views, low_epochs, seed=0, model="fast_resnet"):
-    recipe = {"epochs": len(accuracies), "low_epochs": low_epochs, "seed": seed}
+    recipe = {"epochs": len(accuracies), "low_epochs": low_epochs, "seed": seed, "peak_lr": 0.1}
     table = pd.DataFrame({"train_accuracy": 0.99, "test_accuracy": accuracies})
     return Run("fast", table, {"model": model, "recipe": recipe}, 1, [], flop=10**15, mirrored_accuracy=two_views)
 
@@ -143,10 +143,10 @@ def test_each_run_ends_in_a_row_of_its_own_with_one_view_and_two():
     runs += [fast_run([0.5, 0.9], 0.95, 1, model="wide")]
     left, right = by_cost(*runs, other=(0.5, 0.7))
     assert [text.get_text() for text in right.get_yticklabels()] == [
-        "2 epochs, seed 0",
-        "2 epochs, seed 1",
-        "3 epochs, seed 0",
-        "2 epochs, seed 0",
+        "2 epochs, rate 0.1, seed 0",
+        "2 epochs, rate 0.1, seed 1",
+        "3 epochs, rate 0.1, seed 0",
+        "2 epochs, rate 0.1, seed 0",
     ]
     ends = [(line.get_xdata()[0], line.get_ydata()[0]) for line in right.lines[1:]]
     np.testing.assert_allclose(ends, [(80, 0), (85, 0), (80, 1), (85, 1), (90, 2), (95, 2), (90, 3), (95, 3)])
@@ -159,7 +159,9 @@ def test_each_run_ends_in_a_row_of_its_own_with_one_view_and_two():
     assert len(set(colors)) == 3  # one for each network and length
     shown = left.get_legend_handles_labels()[1]
     assert shown[:2] == ["another", "… and its end, 70.0%"]
-    assert shown[2:] == ["fast_resnet, 2 epochs", "fast_resnet, 3 epochs", "wide, 2 epochs"]
+    assert shown[2:] == [
+        f"{kind}, rate 0.1" for kind in ("fast_resnet, 2 epochs", "fast_resnet, 3 epochs", "wide, 2 epochs")
+    ]
 
 
 def test_no_runs_cannot_be_drawn():

@@ -208,6 +208,10 @@ PLANNED: dict[str, Item] = {
         *(_fast_run(f"fast_cpu_{seed}", replace(FAST_CPU, seed=seed), split="train") for seed in FAST_SEEDS),
         *(_fast_run(f"fast_longer_{seed}", replace(FAST_LONGER, seed=seed), split="train") for seed in FAST_SEEDS),
         *(_fast_run(f"fast_rate_24_{seed}", replace(FAST_RATE_24, seed=seed), split="train") for seed in FAST_SEEDS),
+        *(
+            _fast_run(f"fast_wide_{seed}", replace(FAST_WIDE, seed=seed), split="train", model="fast_resnet_wide")
+            for seed in FAST_SEEDS
+        ),
         *(Ablation(f"fast_ablation_{seed}", replace(SMALL, seed=seed)) for seed in FAST_SEEDS),
     )
 }
@@ -218,6 +222,7 @@ GROUPS = {
     "fast_cpu": tuple(name for name in PLANNED if name.startswith("fast_cpu_")),
     "fast_longer": tuple(name for name in PLANNED if name.startswith("fast_longer_")),
     "fast_rate_24": tuple(name for name in PLANNED if name.startswith("fast_rate_24_")),
+    "fast_wide": tuple(name for name in PLANNED if name.startswith("fast_wide_")),
     "fast_ablation": tuple(name for name in PLANNED if name.startswith("fast_ablation")),
     "twins": tuple(name for name in PLANNED if name.startswith("twin_")),
     "all": tuple(PLANNED),

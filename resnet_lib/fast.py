@@ -225,7 +225,7 @@ class FastRecipe(Recipe):
 # - biases: 500 times 0.053.
 # - last layer: 500 times 0.67, over 256², since there logits are divided by 256, and here its first weights.
 # - filters: half of 0.24. A step of Muon is as long as its rate whatever the loss and the batch, and random steps, four
-#   times as many, add up to twice the way. (An argument. In 28 epochs neither rate was clearly better: notebook 08, section 6.)
+#   times as many, add up to twice the way. (An argument: in 28 epochs neither was clearly better, see notebook 08.)
 # The penalty, there too, is 2e-6 for each image of a batch.
 FAST_CPU = FastRecipe(
     epochs=18,

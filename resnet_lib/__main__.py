@@ -13,7 +13,7 @@ import typer
 from resnet_lib import distributed
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import DataError, load_cifar10
-from resnet_lib.fast import FAST_CPU, create_network
+from resnet_lib.fast import FAST_CPU, FAST_WIDE, create_network
 from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.training import RECIPES, Recipe, TrainingDiverged, TrainingInterrupted, evaluate, fit, pick_device
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ALL_RECIPES = RECIPES | {"fast_cpu": FAST_CPU}
+ALL_RECIPES = RECIPES | {"fast_cpu": FAST_CPU, "fast_wide": FAST_WIDE}
 RecipeName = StrEnum("RecipeName", {name: name for name in ALL_RECIPES})
 Shortcut = StrEnum("Shortcut", {"A": "A", "B": "B", "C": "C", "none": "none"})
 Stem = StrEnum("Stem", {"cifar": "cifar", "readme": "readme", "imagenet": "imagenet"})
@@ -77,7 +77,8 @@ def train(
         RecipeName,
         typer.Option(
             help="Optimiser, schedule and augmentation: of the README (150 epochs, batches of 32), "
-            "of He et al. 2015 (164 epochs, batches of 128), or fast_resnet's own (18 epochs, batches of 500)."
+            "of He et al. 2015 (164 epochs, batches of 128), or made for fast_resnet (fast_cpu) and fast_resnet_wide "
+            "(fast_wide): 18 epochs, batches of 500."
         ),
     ] = RecipeName.readme,
     epochs: Annotated[
@@ -113,7 +114,9 @@ def train(
     two_views: Annotated[
         bool,
         typer.Option(
-            "--two-views", help="In the end, also measure the mean of each image's and its mirror image's answers."
+            "--two-views",
+            help="In the end, also measure the mean of each image's and its mirror image's answers: "
+            "test-time augmentation.",
         ),
     ] = False,
 ) -> None:

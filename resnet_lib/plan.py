@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 
 from resnet_lib.ablation import SMALL, WITHOUT
-from resnet_lib.fast import FAST_CPU, FastRecipe
+from resnet_lib.fast import FAST_CPU, FAST_WIDE, FastRecipe
 from resnet_lib.recipes import SCHEDULES
 from resnet_lib.training import README_RECIPE, Recipe
 
@@ -30,20 +30,20 @@ SCHEDULE_SEEDS = (0, 1, 2)
 FAST_SEEDS = (0, 1, 2)
 FAST_LONGER = replace(FAST_CPU.scaled_to(28), padding=4)
 FAST_RATE_24 = replace(FAST_LONGER, peak_lr=0.24)
-# An image costs 2.2 times as much; the last layer's rate is over 384², where FAST_CPU's is over 256².
-FAST_WIDE = replace(FAST_CPU, peak_lr=0.24, head_lr=0.0023)
 
 
 @dataclass(frozen=True)
 class TrainingRun:
     """A training that is recorded.
 
-    model, shortcut: as `create_model` takes them. recipe: all of it, but for a peak_lr that `peaks` decides.
+    model, shortcut: as `create_network` takes them. recipe: all of it, but for a peak_lr that `peaks` decides.
     split, size: what it is trained on, as `load_cifar10` takes them; "train" is measured on the test set after each
         epoch, "train_part" on the validation split. per_class: only the first so many images of each class.
     peaks: the recorded sweep that decides the recipe's peak_lr, by the schedule's name.
     probe: also measure gradients by layer and the error on fixed training images along the way.
-    keep_weights: keep the trained network in `data/weights/`.
+    keep_weights: keep the trained network in `data/weights/`, with its accuracy on the test set.
+
+    Raises ValueError on keep_weights without that accuracy.
     """
 
     name: str
@@ -56,6 +56,10 @@ class TrainingRun:
     peaks: str | None = None
     probe: bool = False
     keep_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keep_weights and self.evaluate_on != "test":
+            raise ValueError(f"{self.name}: keep_weights is for runs on split='train', measured on the test set.")
 
     @property
     def evaluate_on(self) -> str:

@@ -18,7 +18,7 @@ import torch
 
 from resnet_lib import __main__ as cli
 from resnet_lib.data import load_cifar10
-from resnet_lib.fast import fast_resnet
+from resnet_lib.fast import create_network
 from resnet_lib.models import create_model
 from resnet_lib.provenance import RunFolder, describe_session
 from resnet_lib.training import Recipe, evaluate, fit
@@ -141,11 +141,12 @@ def test_the_command_is_fit_with_the_seed_before_the_weights(uninterrupted):
     assert same_tensors(model.state_dict(), read_run(uninterrupted[0])[0]["model"])
 
 
-def test_the_fast_recipe_is_a_command_and_tells_both_evaluations(on_a_few, tmp_path, capsys):
-    few = shlex.split("--model fast_resnet --recipe fast_cpu --size bundled --epochs 1 --batch-size 50 --device cpu")
+@pytest.mark.parametrize(("model", "recipe"), [("fast_resnet", "fast_cpu"), ("fast_resnet_wide", "fast_wide")])
+def test_a_fast_recipe_is_a_command_and_tells_both_evaluations(on_a_few, tmp_path, capsys, model, recipe):
+    few = shlex.split(f"--model {model} --recipe {recipe} --size bundled --epochs 1 --batch-size 50 --device cpu")
     assert run_here("train", *few, "--two-views", "--out", tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
-    network = fast_resnet()
+    network = create_network(model)
     network.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"])
     test = load_cifar10("test", "bundled")[::25]
     assert lines[-2] == f"test accuracy after the last epoch: {evaluate(network, test):.2%}"

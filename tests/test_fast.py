@@ -13,6 +13,8 @@ from torch.optim import SGD
 from resnet_lib import record, training
 from resnet_lib.data import BatchLoader, load_cifar10, normalise
 from resnet_lib.fast import (
+    FAST_CPU,
+    FAST_WIDE,
     FastBlock,
     FastLoader,
     FastRecipe,
@@ -125,17 +127,31 @@ def is_block(module):
     return isinstance(module, FastBlock)
 
 
+@pytest.mark.parametrize("model", ["fast_resnet", "fast_resnet_wide"])
 @pytest.mark.parametrize("seed", range(3))
-def test_an_untrained_network_guesses(seed):
+def test_an_untrained_network_guesses(seed, model):
     test = load_cifar10("test", "bundled")[:100]
     torch.manual_seed(seed)
-    loss = F.cross_entropy(fast_resnet()(normalise(test.images)), test.labels)
+    loss = F.cross_entropy(create_network(model)(normalise(test.images)), test.labels)
     assert loss.item() == pytest.approx(math.log(10), abs=0.1)
 
 
-@pytest.mark.parametrize("options", [{"stem": "readme"}, {"shortcut": "B"}])
-def test_what_the_fast_network_does_not_have_is_refused(options):
-    with pytest.raises(ValueError, match="fast_resnet has a stem of its own"):
+@pytest.mark.parametrize(("model", "recipe"), [("fast_resnet", FAST_CPU), ("fast_resnet_wide", FAST_WIDE)])
+def test_the_rate_of_the_last_layer_is_the_published_one_over_its_channels_squared(model, recipe):
+    channels = create_network(model).fc.in_features
+    # 0.67 for a loss summed over the batch, and logits divided by their channels: airbench94_muon, K. Jordan 2024.
+    assert recipe.head_lr == pytest.approx(recipe.batch_size * 0.67 / channels**2, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stem": "readme"}, "stem='readme': fast_resnet has a stem of its own"),
+        ({"shortcut": "B"}, "shortcut='B': those of fast_resnet are the identity"),
+    ],
+)
+def test_what_the_fast_network_does_not_have_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
         create_network("fast_resnet", **options)
 
 

@@ -5,8 +5,10 @@ A step of B images, n = ⌈B / P⌉ of them on each worker:
     compute    = n · F / R + overhead           F: floating-point operations an image, forward and backward
                                                 R: what a worker reaches of them in a second
     input      = n / I                          I: images that a worker's loader makes in a second
-    all-reduce = 2 (P - 1) / P · S / bandwidth + 2 (P - 1) · latency      a ring; S: bytes of the gradients
-    exchanges  = E · 2 (P - 1) · latency        E: small all-reduces that nothing hides: batch norm over all processes
+    ring(S)    = 2 (P - 1) / P · S / bandwidth + 2 (P - 1) · latency      all-reduce of S bytes
+    tree(S)    = 2 · S / bandwidth + 2 · ⌈log2 P⌉ · latency               where there is one, the quicker of both counts
+    all-reduce = ring(S) or tree(S)             S: bytes of the gradients
+    exchanges  = E · (ring(0) or tree(0))       E: small all-reduces that nothing hides: batch norm over all processes
                                                 needs one a layer forward, one backward, and the loss one
     exposed    = max(0, all-reduce - overlap · ⅔ compute)                 ⅔ of the operations belong to going back
     step       = max(compute, input) + exposed + exchanges                without prefetching compute + input
@@ -36,7 +38,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_lib.data import DATA_DIR
-from resnet_lib.files import atomic_write
+from resnet_lib.files import write_json
 from resnet_lib.probes import modes_kept
 
 BACKWARD = 2 / 3  # of a step's operations: one product of matrices forward, two back
@@ -105,7 +107,10 @@ def workload(model: nn.Module, name: str, image_size: int = 32, over_all: bool =
 
 
 def all_reduce_seconds(message: ArrayLike, workers: int, latency: float, bandwidth: float, tree: bool = False) -> Any:
-    """Seconds until all workers have the sum of their `message` bytes. tree: by the quicker of ring and tree."""
+    """Seconds until all workers have the sum of their `message` bytes: of each message, a number or an array.
+
+    latency: seconds a message. bandwidth: bytes a second. tree: by the quicker of ring and tree.
+    """
     message = np.asarray(message, dtype=float)
     ring = 2 * (workers - 1) / workers * message / bandwidth + 2 * (workers - 1) * latency
     if not tree or workers == 1:
@@ -197,8 +202,7 @@ class Measurements:
             **tables,
             "provenance": self.provenance,
         }
-        with atomic_write(path) as file:
-            file.write((json.dumps(content, indent=2) + "\n").encode())
+        write_json(path, content)
 
     @classmethod
     def load(cls, path: Path = DATA_DIR / "scaling.json") -> "Measurements":

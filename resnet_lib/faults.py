@@ -1,7 +1,8 @@
 """The ten faulty pieces of code of notebook 09, one fault each. **This file names the faults: solve them first.**
 
 Every one was seen in public code, written anew here; the addresses are in the notebook's references. The notebook shows
-the same code without what is said about it, and a test holds the two equal. Nothing else of the library may use it.
+the same code without what is said about it, and a test holds the two equal. Only the exercises' checks
+use it.
 """
 
 from collections.abc import Callable, Sequence

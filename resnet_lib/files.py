@@ -1,11 +1,14 @@
 """Files that are written whole or not at all."""
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+import pandas as pd
 
 
 @contextmanager
@@ -26,3 +29,17 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
+    """Write a table whole or not at all, its numbers to so many significant digits; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        table.to_csv(file, index=False, float_format=f"%.{digits}g")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write it whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import Cifar10, load_cifar10, normalise
+from resnet_lib.files import write_json
 from resnet_lib.gradients import gradient_flow
 from resnet_lib.probes import modes_kept
-from resnet_lib.runs import write_json
 from resnet_lib.training import Recipe, evaluate, set_learning_rate, train_step
 
 FIRST_STEPS = 5

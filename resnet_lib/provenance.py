@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from resnet_lib.distributed import launcher, world_size
-from resnet_lib.files import atomic_write
+from resnet_lib.files import write_csv, write_json
 
 
 class RunFolder:
@@ -37,13 +37,11 @@ class RunFolder:
         self.session["last_epoch"] = epoch
         if self.session["first_epoch"] == 0:
             self.earlier = []  # they trained a run that was here before, of which nothing is left
-        with atomic_write(self.provenance_file) as file:
-            file.write(json.dumps([*self.earlier, self.session], indent=2).encode())
+        write_json(self.provenance_file, [*self.earlier, self.session])
 
     def write_history(self, history: pd.DataFrame) -> None:
         """A row per epoch; numbers with six significant digits."""
-        with atomic_write(self.history_file) as file:
-            history.to_csv(file, index=False, float_format="%.6g")
+        write_csv(self.history_file, history)
 
 
 def read_sessions(folder: Path) -> list[dict[str, Any]]:

@@ -24,12 +24,13 @@ from torch import nn
 from resnet_lib.ablation import HALF_AS_WIDE, WITHOUT, train_variant
 from resnet_lib.data import DATA_DIR, Cifar10, load_cifar10
 from resnet_lib.fast import FastRecipe, create_network, training_flops
+from resnet_lib.files import write_csv, write_json
 from resnet_lib.gradient_grid import GRID_FILE, record_gradient_grid, save_gradient_grid
 from resnet_lib.loss_surface import surface_of_trained
 from resnet_lib.notes import Notes, first_losses, first_of_each_class
 from resnet_lib.plan import Ablation, GradientFlow, Item, LossSurface, PeakSweep, TrainingRun
 from resnet_lib.provenance import RunFolder, describe_session, read_sessions
-from resnet_lib.runs import choose_peaks, load_trained, save_trained, write_csv, write_json
+from resnet_lib.runs import choose_peaks, load_trained, save_trained
 from resnet_lib.training import Recipe, TrainingDiverged, evaluate, fit, pick_device
 
 WORK_DIR = DATA_DIR.parent / "runs"

@@ -163,23 +163,6 @@ def save_trained(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         file.write(save(contiguous, dict(metadata)))
 
 
-# --- Files
-
-
-def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
-    """Write a table whole or not at all, its numbers to so many significant digits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        table.to_csv(file, index=False, float_format=f"%.{digits}g")
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
-
-
 def _root(root: str | Path | None) -> Path:
     return Path(root) if root is not None else DATA_DIR / "runs"
 

@@ -90,9 +90,9 @@ def fit(
     excepted). Process 0 alone reads and writes the checkpoint, which fits any number of processes; `on_epoch` is called
     in all. With local_batch_norm each normalises by its own images: less to wait for, but another result.
     On a GPU that has bfloat16 the forward pass runs in it (`torch.autocast`); on the CPU all is float32.
-    Two things are set for the whole process, and stay: gradients too small for normal floats count as 0
-    (`torch.set_flush_denormal`), as CPUs are many times slower on them; and on Linux freed memory is kept for the next
-    step (`keep_freed_memory`).
+    Three things are set for the whole process, and stay: torch's random state begins at the recipe's seed; gradients
+    too small for normal floats count as 0 (`torch.set_flush_denormal`), as CPUs are many times slower on them; and on
+    Linux freed memory is kept for the next step (`keep_freed_memory`).
 
     Raises ValueError on an `evaluate_on` without images, TrainingDiverged if the loss or the weights are not finite,
     TrainingInterrupted on Ctrl-C, CheckpointError if the checkpoint is damaged, of another run, or cannot be written:
@@ -242,7 +242,7 @@ def train_step(
 def predict(model: nn.Module, data: Cifar10, batch_size: int = 500, mirrored: bool = False) -> Tensor:
     """Logits (N, classes) float32 on the CPU, in evaluation mode; every module's own mode is put back afterwards.
 
-    mirrored: the mean of two views' logits, the image and its mirror image; twice the work.
+    mirrored: the mean of two views' logits, the image and its mirror image (test-time augmentation); twice the work.
     """
     device = next(model.parameters()).device
     with modes_kept(model), torch.inference_mode(), _autocast(device):

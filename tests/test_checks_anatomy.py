@@ -38,6 +38,14 @@ def ece_by_histogram(confidence, right, bins):
     return total
 
 
+def ece_in_place(confidence, right, bins):
+    """Its arguments are spoilt afterwards; the check must not be."""
+    error = ece_by_histogram(confidence, right, bins)
+    confidence.zero_()
+    right.zero_()
+    return error
+
+
 def filters_by_loop(direction, weight):
     for d, w in zip(direction, weight, strict=True):
         d.mul_(w.norm() / d.norm())
@@ -51,6 +59,7 @@ RIGHT = [
     (check.no_vanishing, by_epochs),
     (check.calibration_error, ece_by_histogram),
     (check.calibration_error, lambda c, r, b: float(ece_by_histogram(c, r, b))),
+    (check.calibration_error, ece_in_place),
     (check.errors_apart, lambda a, b, n: (b - a) * n**0.5 / (a - a * a + b - b * b) ** 0.5),
     (check.filter_direction, filters_by_loop),
     (

@@ -116,6 +116,7 @@ RIGHT_SET = {"ReLU in the branch", "batch norm in the branch", "γ = 0 in the br
         ("ReLU in the branch", "in braces"),
         (3, "in braces"),
         ({"ReLU"}, "not among these"),
+        ([["ReLU in the branch"]], "not among these"),
     ],
 )
 def test_wrong_choices_of_what_leaves_the_path_clear_get_their_own_diagnosis(answer, diagnosis):

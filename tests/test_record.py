@@ -22,11 +22,12 @@ from resnet_lib import notes as notes_module
 from resnet_lib import record as record_module
 from resnet_lib.checkpoints import CheckpointError
 from resnet_lib.data import load_cifar10
+from resnet_lib.files import write_csv
 from resnet_lib.models import create_model
 from resnet_lib.notes import Notes, first_of_each_class, probe, probe_batch
 from resnet_lib.plan import GROUPS, PLANNED, PeakSweep, TrainingRun, find, schedule_recipe
 from resnet_lib.record import Recorder, next_peak, save_weights
-from resnet_lib.runs import choose_peaks, load_layers, load_run, load_runs, load_trained, trained_metadata, write_csv
+from resnet_lib.runs import choose_peaks, load_layers, load_run, load_runs, load_trained, trained_metadata
 from resnet_lib.training import README_RECIPE, Recipe, evaluate, fit, predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -498,6 +499,11 @@ def test_the_sweep_never_sees_the_test_set():
 def test_the_long_run_is_the_one_that_the_train_command_makes():
     """So that a checkpoint of `python -m resnet_lib train --recipe readme --batch-size 128` can be taken over."""
     assert PLANNED["resnet20_readme_150"].recipe == cli.choose_recipe("readme", None, 128, 0)
+
+
+def test_weights_are_kept_with_their_test_accuracy_or_not_at_all():
+    with pytest.raises(ValueError, match="keep_weights is for runs on split='train'"):
+        TrainingRun("no_test_accuracy", "resnet8", README_RECIPE, split="train_part", keep_weights=True)
 
 
 def test_names_stand_for_runs_and_groups_in_order_each_once():

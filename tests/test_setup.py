@@ -48,6 +48,12 @@ def test_ranges_are_open_and_constraints_are_exact(requirements):
         assert exact >= lowest, f"{name} is pinned to {pinned[name]}, below {limits}"
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-TW.md"])
+def test_the_smaller_download_is_of_the_constrained_versions(readme):
+    (command,) = re.findall(r"pip install (torch==.*) --index-url", (ROOT / readme).read_text(encoding="utf-8"))
+    assert set(command.split()) <= set((ROOT / "constraints.txt").read_text(encoding="utf-8").split())
+
+
 def test_no_file_names_a_path_of_a_developers_machine():
     suspicious = re.compile(r"(/work/|/root/|/home/\w|/tmp/|[A-Z]:\\Users)")
     texts = [

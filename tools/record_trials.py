@@ -23,8 +23,8 @@ import torch
 
 from resnet_lib import plots
 from resnet_lib.data import DATA_DIR
+from resnet_lib.files import write_csv, write_json
 from resnet_lib.provenance import describe_session
-from resnet_lib.runs import write_csv, write_json
 
 SOURCE = Path(__file__).resolve().parent.parent / "notebooks" / "source"
 Namespace = dict[str, Any]

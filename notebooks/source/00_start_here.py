@@ -27,8 +27,8 @@
 # %% [markdown]
 # ## 1. Does it run here?
 #
-# Two lines of `True` mean that this notebook can start; the others need nothing else that is not installed with it. If an import fails, the notebook was started
-# outside the course's environment; `make lab` in the course's folder starts it inside.
+# If both lines say `True`, all notebooks can run here. If an import fails, Jupyter was started outside the course's environment: close it, and start it as
+# the course's `README.md` says (`make lab`; on Windows `.venv\Scripts\jupyter lab`; with conda after `conda activate resnet-course`).
 
 # %%
 import sys

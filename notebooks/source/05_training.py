@@ -18,7 +18,7 @@
 # | **Question** | What does a training run do, step by step, and can I trust what it reports? |
 # | **Afterwards you can** | write the training loop yourself, and hold it against a library's; read a recipe; stop a run and resume it; compare two networks fairly; read a recorded run, and how it was made |
 # | **You need** | [notebook 00](00_start_here.ipynb); derivatives, and what a convolution is; some PyTorch helps |
-# | **Time** | 40 minutes to read; the cells run in about a minute on two processor cores |
+# | **Time** | 40 minutes to read; the cells run in under a minute on two processor cores |
 
 # %%
 import math

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resnet_lib.checks.gradient_tables import TABLES
 from resnet_lib.checks.judging import check_test
-from resnet_lib.checks.verdicts import check_function, check_number, say_wrong
+from resnet_lib.checks.verdicts import call_on_copies, check_function, check_number, say_wrong
 from resnet_lib.loss_surface import filter_normalise
 
 
@@ -147,7 +147,7 @@ def calibration_error(function: object) -> None:
 
 def _gives_nan(function: Callable, case: tuple) -> bool:
     try:
-        return math.isnan(function(*case))
+        return math.isnan(call_on_copies(function, case))
     except Exception:  # no number at all: for the check itself to show
         return False
 

@@ -1,11 +1,9 @@
 """Exercises on shortcuts: products of derivatives, what stands on the identity path, Jacobians."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
-from resnet_lib.checks.verdicts import check_function, check_number, say_not_yet, say_right, say_wrong
+from resnet_lib.checks.verdicts import check_choices, check_function, check_number
 
 
 def product_of_blocks(answer: object) -> None:
@@ -124,21 +122,11 @@ PATH_CHOICES = {
 
 def clear_path(answer: object) -> None:
     """Which of PATH_CHOICES leave the identity path's part of the Jacobian exactly I."""
-    look = "where each one stands: in the branch, or where the shortcut's signal must pass too?"
-    if answer is ...:
-        say_not_yet()
-        return
-    choices = f"a set of some of: {', '.join(PATH_CHOICES)}"
-    if isinstance(answer, str) or not isinstance(answer, Iterable):
-        say_wrong(choices, repr(answer), 'Put it in braces: {"ReLU in the branch", …}.', look)
-        return
-    answer = list(answer)
-    if any(name not in PATH_CHOICES for name in answer):
-        say_wrong(choices, repr(answer), "At least one of yours is not among these.", look)
-        return
-    for name, reason in PATH_CHOICES.items():
-        if (name in answer) != name.endswith("in the branch"):
-            verb = "has" if name in answer else "lacks"
-            say_wrong("what leaves the identity path alone, all of it", f"{verb} “{name}”", reason, look)
-            return
-    say_right("What is in the branch changes J_F only; what stands on the path multiplies the 1.")
+    check_choices(
+        answer,
+        PATH_CHOICES,
+        [name for name in PATH_CHOICES if name.endswith("in the branch")],
+        "what leaves the identity path alone, all of it",
+        "where each one stands: in the branch, or where the shortcut's signal must pass too?",
+        "What is in the branch changes J_F only; what stands on the path multiplies the 1.",
+    )

@@ -1,11 +1,11 @@
 """Exercises on training: the README's recipe, checkpoints, SGD with decoupled weight decay."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from resnet_lib.checks.verdicts import check_function, check_number, say_not_yet, say_right, say_wrong
+from resnet_lib.checks.verdicts import check_choices, check_function, check_number
 
 
 def readme_rate(answer: object) -> None:
@@ -141,38 +141,23 @@ _SLIPS = [
 ]
 
 
-STATE_CHOICES = ("weights", "velocity", "batch-norm statistics", "gradients", "epoch number", "test accuracy")
+STATE_CHOICES = {
+    "weights": "Without the weights there is nothing to go on from.",
+    "velocity": "The velocity remembers the last ten steps or so; started at zero, the next steps differ.",
+    "batch-norm statistics": "Running means and variances are no parameters, but evaluation uses them.",
+    "gradients": "Each step computes its own gradients afresh; the last ones are used up.",
+    "epoch number": "The rate and the batches follow from it.",
+    "test accuracy": "It is good to keep in the history, but no step of training ever reads it.",
+}
 
 
 def needed_to_resume(answer: object) -> None:
     """Which of STATE_CHOICES a checkpoint needs for the same bits, when order and rate follow from seed and epoch."""
-    needed = {"weights", "velocity", "batch-norm statistics", "epoch number"}
-    look = "what the rest of the run reads: its steps, and its evaluations"
-    if answer is ...:
-        say_not_yet()
-        return
-    choices = ", ".join(STATE_CHOICES)
-    if isinstance(answer, str) or not isinstance(answer, Iterable):
-        say_wrong(f"a set of some of: {choices}", repr(answer), 'Put it in braces: {"weights", …}.', look)
-        return
-    answer = list(answer)
-    if any(name not in STATE_CHOICES for name in answer):
-        say_wrong(f"a set of some of: {choices}", repr(answer), "At least one of yours is not among these.", look)
-        return
-    reasons = {
-        "weights": "Without the weights there is nothing to go on from.",
-        "velocity": "The velocity remembers the last ten steps or so; started at zero, the next steps differ.",
-        "batch-norm statistics": "Running means and variances are no parameters, but evaluation uses them.",
-        "epoch number": "The rate and the batches follow from it.",
-        "gradients": "Each step computes its own gradients afresh; the last ones are used up.",
-        "test accuracy": "It is good to keep in the history, but no step of training ever reads it.",
-    }
-    answer = set(answer)
-    for name in STATE_CHOICES:
-        if (name in answer) != (name in needed):
-            verb = "has" if name in answer else "lacks"
-            say_wrong("what the rest of the run reads, and no more", f"{verb} “{name}”", reasons[name], look)
-            return
-    say_right(
-        "What the rest of the run reads, and no more. (`fit` keeps the history too, for you and not for the optimiser.)"
+    check_choices(
+        answer,
+        STATE_CHOICES,
+        {"weights", "velocity", "batch-norm statistics", "epoch number"},
+        "what the rest of the run reads, and no more",
+        "what the rest of the run reads: its steps, and its evaluations",
+        "What the rest of the run reads, and no more. (`fit` keeps the history too: for you, not for the optimiser.)",
     )

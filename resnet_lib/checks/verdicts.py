@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,28 @@ def check_number(
     say_wrong(expected, f"{answer:g}", known[0] if known else f"It is {size}.", look)
 
 
+def check_choices(
+    answer: object, reasons: Diagnoses, right: Collection[str], expected: str, look: str, what: str
+) -> None:
+    """Compare a set of choices with `right`; `reasons` has all there are, and why each belongs to it or does not."""
+    if answer is ...:
+        say_not_yet()
+        return
+    choices = f"a set of some of: {', '.join(reasons)}"
+    if isinstance(answer, str) or not isinstance(answer, Iterable):
+        say_wrong(choices, repr(answer), f'Put it in braces: {{"{next(iter(reasons))}", …}}.', look)
+        return
+    answer = list(answer)
+    if any(name not in list(reasons) for name in answer):  # a list, since what has no hash may stand in it
+        say_wrong(choices, repr(answer), "At least one of yours is not among these.", look)
+        return
+    for name, reason in reasons.items():
+        if (name in answer) != (name in right):
+            say_wrong(expected, f"{'has' if name in answer else 'lacks'} “{name}”", reason, look)
+            return
+    say_right(what)
+
+
 def check_function(
     function: object,
     reference: Callable,
@@ -66,9 +88,9 @@ def check_function(
         say_not_yet()
         return
     for case in cases:
-        expected = _call(reference, case)
+        expected = call_on_copies(reference, case)
         try:
-            given = _call(function, case)
+            given = call_on_copies(function, case)
         except Exception as error:  # whatever the reader's code raised is shown, not passed on
             say_wrong("a result", f"{type(error).__name__}: {error}", "Your function raised an error.", look)
             return
@@ -80,14 +102,15 @@ def check_function(
             return
         if _same(given, expected):
             continue
-        known = [why for mistaken, why in wrong if _same(given, _call(mistaken, case))]
+        known = [why for mistaken, why in wrong if _same(given, call_on_copies(mistaken, case))]
         why = known[0] if known else "None of the usual slips gives this; go through it with the smallest example."
         say_wrong(_short(expected), _short(given), why, look)
         return
     say_right(what)
 
 
-def _call(function: Callable, case: tuple) -> object:
+def call_on_copies(function: Callable, case: tuple) -> object:
+    """Whatever the function does to its arguments, the case stays as it is."""
     return function(*(value.clone() if isinstance(value, Tensor) else value for value in case))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from resnet_lib import ablation, record
-from resnet_lib.ablation import SMALL, WITHOUT, Variant, make_variant, train_variant
+from resnet_lib.ablation import SMALL, WITHOUT, Variant, make_variant, renew_statistics, train_variant
 from resnet_lib.data import DATA_DIR, FULL_FILE, load_cifar10
 from resnet_lib.fast import FastRecipe
 from resnet_lib.notes import first_losses, first_of_each_class
@@ -49,8 +49,8 @@ def test_each_variant_lacks_what_its_name_says():
     assert whole.stages[0][4].shortcut
     assert not nets["shortcuts"].stages[0][4].shortcut
     assert not whole.stages[0][2].weight.requires_grad
-    assert nets["fixed batch-norm scales"].stages[0][2].weight.requires_grad
-    assert whole.fc.weight.std() < 0.2 * nets["a last layer near zero"].fc.weight.std()
+    assert nets["fixed batch-norm scales, both trained at 0.5"].stages[0][2].weight.requires_grad
+    assert whole.fc.weight.std() < 0.2 * nets["a last layer near zero, its rate 0.02"].fc.weight.std()
     centre = [net.stages[0][4].conv.weight[:, :, 1, 1] for net in (whole, nets["the identity at the start"])]
     assert torch.equal(centre[0], torch.eye(len(centre[0])))
     assert not torch.equal(centre[1], torch.eye(len(centre[1])))
@@ -59,8 +59,31 @@ def test_each_variant_lacks_what_its_name_says():
     for name, variant in WITHOUT.items():
         assert nets[name](batch).shape == (4, 10)
         changed = {key for key, value in asdict(variant.apply(SMALL)).items() if value != asdict(SMALL)[key]}
-        assert changed | {"peak_lr"} == set(variant.recipe) | {"peak_lr"}, name  # one constant rate is SMALL's own
-        assert bool(variant.recipe) + bool(variant.network) == (name != "nothing")  # one thing at a time
+        rates = {"peak_lr", "vector_lr", "head_lr"}  # what stands in a trick's place may have SMALL's own
+        assert changed | rates == set(variant.recipe) | rates, name
+        assert bool(set(variant.recipe) - rates) + bool(variant.network) <= 1  # one thing at a time, and its rate
+
+
+@pytest.mark.parametrize("trick", sorted({name.rsplit(" ", 1)[0] for name in WITHOUT if name[-1].isdigit()}))
+def test_what_has_a_rate_of_its_own_is_tried_with_several(trick):
+    tried = [variant for name, variant in WITHOUT.items() if name.startswith(trick)]
+    assert len(tried) >= 2
+    assert len({tuple(sorted(variant.recipe.items())) for variant in tried}) == len(tried)
+
+
+def test_renewed_statistics_are_those_of_the_images_as_they_are():
+    net, few = make_variant(Variant(), 0), load_cifar10("train_part", "bundled")[:1000]
+    norm, seen = net.stages[0][2], []
+    with torch.no_grad():
+        norm.running_mean += 5
+    norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    renew_statistics(net, few)
+    features = torch.cat(seen)
+    assert features.shape[0] == 1000
+    torch.testing.assert_close(norm.running_mean, features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    halves = torch.stack([half.var((0, 2, 3)) for half in features.split(500)])
+    torch.testing.assert_close(norm.running_var, halves.mean(0), rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1  # as it was
 
 
 def test_small_images_are_given_up_at_about_the_same_cost():
@@ -82,6 +105,8 @@ def test_a_variant_is_trained_as_fit_would_and_measured_on_validation_images():
     assert result["train_accuracy"] == history["train_accuracy"].iloc[-1]
     assert result["validation_accuracy"] == evaluate(net, validation)
     assert result["mirrored_accuracy"] == evaluate(net, validation, mirrored=True)
+    renew_statistics(net, few)
+    assert result["fresh_accuracy"] == evaluate(net, validation)
     assert result["first_losses"] == first_losses(make_variant(variant, 3), few, recipe, steps=2)
 
 
@@ -145,5 +170,7 @@ def test_a_recorded_ablation_has_a_row_for_each_variant(name):
     assert table["without"].tolist() == list(WITHOUT)
     assert set(table["seed"]) == {PLANNED[name].recipe.seed}
     learnt = table.dropna()
-    assert learnt[["validation_accuracy", "mirrored_accuracy", "train_accuracy"]].ge(0.08).all(axis=None)
+    assert (
+        learnt[["validation_accuracy", "mirrored_accuracy", "fresh_accuracy", "train_accuracy"]].ge(0.08).all(axis=None)
+    )
     assert (table["flop"] > 0).all()

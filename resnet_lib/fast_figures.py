@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from resnet_lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, evaluated_column, headline
@@ -105,6 +106,7 @@ def accuracy_by_cost(runs: Sequence[Run], small_cost: float, other: Series, titl
     names = [f"{kind}, seed {recipe['seed']}" for kind, recipe in zip(kinds, recipes, strict=True)]
     right.set(yticks=range(len(runs)), yticklabels=names, ylim=(len(runs) - 0.5, -0.5))
     right.set(xlabel="the last epoch's (%); star: with two views")
+    right.xaxis.set_major_locator(MaxNLocator(4))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     return figure
 

@@ -62,6 +62,7 @@ def test_each_variant_lacks_what_its_name_says():
         rates = {"peak_lr", "vector_lr", "head_lr"}  # what stands in a trick's place may have SMALL's own
         assert changed | rates == set(variant.recipe) | rates, name
         assert bool(set(variant.recipe) - rates) + bool(variant.network) <= 1  # one thing at a time, and its rate
+        assert bool(variant.recipe or variant.network) == (name != "nothing")
 
 
 @pytest.mark.parametrize("trick", sorted({name.rsplit(" ", 1)[0] for name in WITHOUT if name[-1].isdigit()}))
